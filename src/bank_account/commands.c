@@ -1,0 +1,324 @@
+/*
+ * commands.c
+ *		The bank account's commands, as SQL functions.
+ *
+ * Each checks its arguments, locks the account, builds it from its events,
+ * checks the rules, appends and returns the account as it is then.
+ *
+ * A command may bring an event id.  The first thing after the lock is to see
+ * whether the event is in the log: then the command is a retry, appends
+ * nothing and returns the account.  Anything else under that id is UG006.
+ */
+#include "postgres.h"
+
+#include "access/table.h"
+#include "aggregate/aggregate.h"
+#include "bank_account/events.h"
+#include "bank_account/rules.h"
+#include "fmgr.h"
+#include "funcapi.h"
+#include "store/aggregate_lock.h"
+#include "store/append.h"
+#include "store/context.h"
+#include "utils/builtins.h"
+#include "utils/snapmgr.h"
+#include "util/ids.h"
+
+PG_FUNCTION_INFO_V1(bank_open_account);
+PG_FUNCTION_INFO_V1(bank_deposit);
+PG_FUNCTION_INFO_V1(bank_withdraw);
+PG_FUNCTION_INFO_V1(bank_transfer);
+PG_FUNCTION_INFO_V1(bank_close_account);
+PG_FUNCTION_INFO_V1(bank_get_account);
+
+/* An argument that must not be null: 22004. */
+static Datum
+needed_argument(FunctionCallInfo fcinfo, int number, const char *name)
+{
+	if (PG_ARGISNULL(number))
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("%s must not be null", name)));
+	return PG_GETARG_DATUM(number);
+}
+
+static pg_uuid_t *
+optional_uuid(FunctionCallInfo fcinfo, int number)
+{
+	return PG_ARGISNULL(number) ? NULL : PG_GETARG_UUID_P(number);
+}
+
+static void
+account_key(AggregateKey *key, const pg_uuid_t *id)
+{
+	key->type_id = aggregate_type_by_name(BANK_ORIGIN, BANK_AGGREGATE_TYPE)->id;
+	key->id = *id;
+	key->tenant_id = context_tenant_id();
+}
+
+/* Builds the account; its lock is held unless it is new. */
+static void
+account_load(Aggregate *account, const AggregateKey *key)
+{
+	aggregate_init(account, key);
+	aggregate_build_current(account);
+}
+
+/* The account, or as it was when it was closed. */
+static Datum
+account_result(FunctionCallInfo fcinfo, const Aggregate *account)
+{
+	if (!account->isnull)
+		return account->state;
+	if (!account->last_isnull)
+		return account->last_state;
+	fcinfo->isnull = true;
+	return (Datum) 0;
+}
+
+/*
+ * Appends the event behind the account's last, and applies it.  If a racing
+ * session has appended the very event, the account is what it is now.
+ */
+static void
+account_append(Aggregate *account, LogRow *event, const pg_uuid_t *event_id)
+{
+	if (event_id)
+		log_row_set(event, LOG_ID, UUIDPGetDatum(event_id));
+	log_row_set(event, LOG_SEQUENCE_NUMBER, Int64GetDatum(account->sequence_number + 1));
+	if (event_append(event))
+		aggregate_apply(account, event);
+	else
+		aggregate_build_current(account);
+}
+
+/* The id of the deposit in the transfer whose withdrawal has the given id. */
+static pg_uuid_t *
+transfer_deposit_id(const pg_uuid_t *withdrawal_id)
+{
+	return uuid_make_v5(withdrawal_id, "bank_transfer");
+}
+
+/* Did a transfer append the event, as its withdrawal or its deposit? */
+static bool
+is_part_of_transfer(Relation log, const LogRow *event)
+{
+	pg_uuid_t  *id = DatumGetUUIDP(log_row_value(event, LOG_ID));
+	LogRow		other;
+
+	if (event_find(log, transfer_deposit_id(id), &other))
+		return true;
+	if (log_row_isnull(event, LOG_TRIGGERED_BY_EVENT_ID))
+		return false;
+	return memcmp(transfer_deposit_id(DatumGetUUIDP(log_row_value(event, LOG_TRIGGERED_BY_EVENT_ID))),
+				  id, UUID_LEN) == 0;
+}
+
+/*
+ * Is the command a retry: is its event in the log under the given id?
+ *
+ * deposit: the second event of a transfer, or NULL for other commands.
+ */
+static bool
+is_retry(const LogRow *event, const pg_uuid_t *event_id, const LogRow *deposit)
+{
+	Relation	log;
+	LogRow		stored;
+	bool		same;
+
+	if (event_id == NULL)
+		return false;
+	log = log_open(RowExclusiveLock);
+	if (!event_find(log, event_id, &stored))
+	{
+		table_close(log, NoLock);
+		return false;
+	}
+	same = event_has_same_content(&stored, event);
+	if (same && deposit)
+		same = event_find(log, transfer_deposit_id(event_id), &stored) &&
+			event_has_same_content(&stored, deposit);
+	else if (same)
+		same = !is_part_of_transfer(log, &stored);
+	table_close(log, NoLock);
+	if (!same)
+		report_event_id_reused(event_id);
+	return true;
+}
+
+/*
+ * The id of an account that is opened without one.  A retry has to find the
+ * same account, also while the first try is still running; so the id follows
+ * from the event id if there is one.
+ */
+static pg_uuid_t *
+new_account_id(const pg_uuid_t *event_id)
+{
+	return event_id ? uuid_make_v5(event_id, "bank_open_account") : uuid_make_v7();
+}
+
+/* bank_open_account(owner, initial_balance, account_id, event_id) */
+Datum
+bank_open_account(PG_FUNCTION_ARGS)
+{
+	char	   *owner = check_owner(DatumGetTextPP(needed_argument(fcinfo, 0, "owner")));
+	Numeric		balance = check_initial_balance(DatumGetNumeric(needed_argument(fcinfo, 1, "initial balance")));
+	pg_uuid_t  *account_id = optional_uuid(fcinfo, 2);
+	pg_uuid_t  *event_id = optional_uuid(fcinfo, 3);
+	AggregateKey key;
+	Aggregate	account;
+	LogRow		event;
+
+	account_key(&key, account_id ? account_id : new_account_id(event_id));
+	account_opened(&event, &key, owner, balance);
+	if (is_retry(&event, event_id, NULL))
+	{
+		account_load(&account, &key);
+		PG_RETURN_DATUM(account_result(fcinfo, &account));
+	}
+
+	/* The append finds out whether the account exists. */
+	aggregate_init(&account, &key);
+	account_append(&account, &event, event_id);
+	PG_RETURN_DATUM(account_result(fcinfo, &account));
+}
+
+/* bank_deposit and bank_withdraw(account_id, amount, event_id) */
+static Datum
+move_money(FunctionCallInfo fcinfo, const char *type)
+{
+	pg_uuid_t  *account_id = DatumGetUUIDP(needed_argument(fcinfo, 0, "account id"));
+	Numeric		amount = check_amount(DatumGetNumeric(needed_argument(fcinfo, 1, "amount")));
+	pg_uuid_t  *event_id = optional_uuid(fcinfo, 2);
+	AggregateKey key;
+	Aggregate	account;
+	LogRow		event;
+
+	account_key(&key, account_id);
+	money_moved(&event, &key, type, amount);
+	aggregate_lock(&key);
+	account_load(&account, &key);
+	if (!is_retry(&event, event_id, NULL))
+	{
+		require_open(&account);
+		if (strcmp(type, MONEY_WITHDRAWN) == 0)
+			require_funds(&account, amount);
+		account_append(&account, &event, event_id);
+	}
+	return account_result(fcinfo, &account);
+}
+
+Datum
+bank_deposit(PG_FUNCTION_ARGS)
+{
+	PG_RETURN_DATUM(move_money(fcinfo, MONEY_DEPOSITED));
+}
+
+Datum
+bank_withdraw(PG_FUNCTION_ARGS)
+{
+	PG_RETURN_DATUM(move_money(fcinfo, MONEY_WITHDRAWN));
+}
+
+/* Appends both events of a transfer, linked by correlation id and cause. */
+static void
+append_transfer(Aggregate *from, Aggregate *to, LogRow *withdrawal, LogRow *deposit,
+				const pg_uuid_t *event_id)
+{
+	context_fill(withdrawal);
+	if (log_row_isnull(withdrawal, LOG_CORRELATION_ID))
+		log_row_set(withdrawal, LOG_CORRELATION_ID, UUIDPGetDatum(uuid_make_v7()));
+	log_row_set(deposit, LOG_CORRELATION_ID, log_row_value(withdrawal, LOG_CORRELATION_ID));
+	log_row_set(deposit, LOG_TRIGGERED_BY_EVENT_ID, UUIDPGetDatum(event_id));
+
+	account_append(from, withdrawal, event_id);
+	account_append(to, deposit, transfer_deposit_id(event_id));
+}
+
+/* bank_transfer(from_account_id, to_account_id, amount, event_id) */
+Datum
+bank_transfer(PG_FUNCTION_ARGS)
+{
+	pg_uuid_t  *from_id = DatumGetUUIDP(needed_argument(fcinfo, 0, "account id to transfer from"));
+	pg_uuid_t  *to_id = DatumGetUUIDP(needed_argument(fcinfo, 1, "account id to transfer to"));
+	Numeric		amount = check_amount(DatumGetNumeric(needed_argument(fcinfo, 2, "amount")));
+	pg_uuid_t  *event_id = optional_uuid(fcinfo, 3);
+	AggregateKey from_key;
+	AggregateKey to_key;
+	Aggregate	from;
+	Aggregate	to;
+	LogRow		withdrawal;
+	LogRow		deposit;
+
+	account_key(&from_key, from_id);
+	account_key(&to_key, to_id);
+	require_distinct(&from_key, &to_key);
+	money_moved(&withdrawal, &from_key, MONEY_WITHDRAWN, amount);
+	money_moved(&deposit, &to_key, MONEY_DEPOSITED, amount);
+
+	aggregate_lock_pair(&from_key, &to_key);
+	account_load(&from, &from_key);
+	if (!is_retry(&withdrawal, event_id, &deposit))
+	{
+		account_load(&to, &to_key);
+		require_open(&from);
+		require_open(&to);
+		require_funds(&from, amount);
+		append_transfer(&from, &to, &withdrawal, &deposit,
+						event_id ? event_id : uuid_make_v7());
+	}
+	PG_RETURN_DATUM(account_result(fcinfo, &from));
+}
+
+/* bank_close_account(account_id, event_id) */
+Datum
+bank_close_account(PG_FUNCTION_ARGS)
+{
+	pg_uuid_t  *account_id = DatumGetUUIDP(needed_argument(fcinfo, 0, "account id"));
+	pg_uuid_t  *event_id = optional_uuid(fcinfo, 1);
+	AggregateKey key;
+	Aggregate	account;
+	LogRow		event;
+
+	account_key(&key, account_id);
+	account_closed(&event, &key);
+	aggregate_lock(&key);
+	account_load(&account, &key);
+	if (!is_retry(&event, event_id, NULL))
+	{
+		require_open(&account);
+		account_append(&account, &event, event_id);
+	}
+	PG_RETURN_DATUM(account_result(fcinfo, &account));
+}
+
+/* bank_get_account(account_id): one row, or none if unknown or closed. */
+Datum
+bank_get_account(PG_FUNCTION_ARGS)
+{
+	FuncCallContext *context;
+
+	if (SRF_IS_FIRSTCALL())
+	{
+		AggregateKey key;
+		Aggregate  *account;
+		Relation	log;
+		MemoryContext old;
+
+		context = SRF_FIRSTCALL_INIT();
+		old = MemoryContextSwitchTo(context->multi_call_memory_ctx);
+		account = palloc(sizeof(Aggregate));
+		account_key(&key, DatumGetUUIDP(needed_argument(fcinfo, 0, "account id")));
+		aggregate_init(account, &key);
+		log = log_open(AccessShareLock);
+		aggregate_build(account, log, PG_INT64_MAX, GetActiveSnapshot());
+		table_close(log, AccessShareLock);
+		context->user_fctx = account;
+		MemoryContextSwitchTo(old);
+	}
+
+	context = SRF_PERCALL_SETUP();
+	if (context->call_cntr == 0 && !((Aggregate *) context->user_fctx)->isnull)
+		SRF_RETURN_NEXT(context, ((Aggregate *) context->user_fctx)->state);
+	SRF_RETURN_DONE(context);
+}

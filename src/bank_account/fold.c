@@ -1,0 +1,147 @@
+/*
+ * fold.c
+ *		The transition function of bank_account_fold.
+ */
+#include "postgres.h"
+
+#include "access/htup_details.h"
+#include "bank_account/account.h"
+#include "bank_account/events.h"
+#include "errors.h"
+#include "fmgr.h"
+#include "funcapi.h"
+#include "store/domain_event.h"
+#include "utils/builtins.h"
+#include "utils/fmgrprotos.h"
+#include "utils/typcache.h"
+#include "util/jsonb_fields.h"
+
+PG_FUNCTION_INFO_V1(bank_account_apply);
+
+static bool
+event_is(const EventFields *event, const char *type)
+{
+	text	   *name = DatumGetTextPP(event_value(event, EVENT_TYPE));
+
+	return VARSIZE_ANY_EXHDR(name) == strlen(type) &&
+		memcmp(VARDATA_ANY(name), type, strlen(type)) == 0;
+}
+
+static void
+report_payload(const EventFields *event, const char *key, const char *kind)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_DUGONG_EVENT_TYPE_MISMATCH),
+			 errmsg("payload of event type \"%s\" has no %s \"%s\"",
+					TextDatumGetCString(event_value(event, EVENT_TYPE)), kind, key)));
+}
+
+static Jsonb *
+payload_of(const EventFields *event)
+{
+	return event_isnull(event, EVENT_PAYLOAD) ? NULL :
+		DatumGetJsonbP(event_value(event, EVENT_PAYLOAD));
+}
+
+static Datum
+payload_number(const EventFields *event, const char *key)
+{
+	Numeric		number = jsonb_field_number(payload_of(event), key);
+
+	if (number == NULL)
+		report_payload(event, key, "number");
+	return NumericGetDatum(number);
+}
+
+static Datum
+payload_text(const EventFields *event, const char *key)
+{
+	char	   *string = jsonb_field_text(payload_of(event), key);
+
+	if (string == NULL)
+		report_payload(event, key, "string");
+	return CStringGetTextDatum(string);
+}
+
+static TupleDesc
+result_desc(FunctionCallInfo fcinfo)
+{
+	return lookup_rowtype_tupdesc(get_func_rettype(fcinfo->flinfo->fn_oid), -1);
+}
+
+static Datum
+make_state(FunctionCallInfo fcinfo, Datum id, Datum owner, Datum balance)
+{
+	Datum		values[ACCOUNT_NATTRIBUTES];
+	bool		nulls[ACCOUNT_NATTRIBUTES] = {false};
+	TupleDesc	desc = result_desc(fcinfo);
+	HeapTuple	tuple;
+
+	values[ACCOUNT_ID - 1] = id;
+	values[ACCOUNT_OWNER - 1] = owner;
+	values[ACCOUNT_BALANCE - 1] = balance;
+	tuple = heap_form_tuple(desc, values, nulls);
+	ReleaseTupleDesc(desc);
+	return HeapTupleGetDatum(tuple);
+}
+
+/* The state with the event's amount added to or taken from its balance. */
+static Datum
+move_money(FunctionCallInfo fcinfo, const EventFields *event, PGFunction operation)
+{
+	HeapTupleHeader state;
+	Datum		id;
+	Datum		owner;
+	Datum		balance;
+	bool		isnull;
+
+	if (PG_ARGISNULL(0))
+		ereport(ERROR,
+				(errcode(ERRCODE_DUGONG_CORRUPT_STREAM),
+				 errmsg("event type \"%s\" needs an open bank account",
+						TextDatumGetCString(event_value(event, EVENT_TYPE)))));
+	state = PG_GETARG_HEAPTUPLEHEADER(0);
+	id = GetAttributeByNum(state, ACCOUNT_ID, &isnull);
+	owner = GetAttributeByNum(state, ACCOUNT_OWNER, &isnull);
+	balance = GetAttributeByNum(state, ACCOUNT_BALANCE, &isnull);
+	return make_state(fcinfo, id, owner,
+					  DirectFunctionCall2(operation, balance,
+										  payload_number(event, KEY_AMOUNT)));
+}
+
+/*
+ * bank_account_apply(bank_account_state, dugong.domain_event)
+ *
+ * The account after the event; NULL after AccountClosed.  An event type that
+ * it does not know changes nothing.
+ *
+ * Errors: UG008 if the payload lacks what the type needs, UG007 if money moves
+ * on an account that is not open.
+ */
+Datum
+bank_account_apply(PG_FUNCTION_ARGS)
+{
+	EventFields event;
+
+	if (PG_ARGISNULL(1))
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("domain event must not be null")));
+	domain_event_deform(PG_GETARG_DATUM(1), &event);
+	if (event_isnull(&event, EVENT_TYPE) || event_isnull(&event, EVENT_AGGREGATE_ID))
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("type and aggregate id of a domain event must not be null")));
+
+	if (event_is(&event, MONEY_DEPOSITED))
+		PG_RETURN_DATUM(move_money(fcinfo, &event, numeric_add));
+	if (event_is(&event, MONEY_WITHDRAWN))
+		PG_RETURN_DATUM(move_money(fcinfo, &event, numeric_sub));
+	if (event_is(&event, ACCOUNT_OPENED))
+		PG_RETURN_DATUM(make_state(fcinfo, event_value(&event, EVENT_AGGREGATE_ID),
+								   payload_text(&event, KEY_OWNER),
+								   payload_number(&event, KEY_INITIAL_BALANCE)));
+	if (event_is(&event, ACCOUNT_CLOSED) || PG_ARGISNULL(0))
+		PG_RETURN_NULL();
+	PG_RETURN_DATUM(PG_GETARG_DATUM(0));
+}

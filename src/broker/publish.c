@@ -1,0 +1,208 @@
+/*
+ * publish.c
+ *		What a transaction has appended, and its NOTIFY.
+ *
+ * The AFTER INSERT trigger only marks the transaction: per aggregate type how
+ * many events, and the last position.  Whether to notify is decided when the
+ * transaction commits.  So there is at most one NOTIFY per transaction and
+ * channel, none for what a savepoint took back, and PREPARE TRANSACTION stays
+ * legal: a prepared transaction publishes nothing, the workers' poll finds it.
+ *
+ * A mark belongs to the subtransaction nesting level that made it.  It moves
+ * to the parent's level when the subtransaction commits and goes when it
+ * aborts.
+ */
+#include "postgres.h"
+
+#include "access/htup_details.h"
+#include "access/xact.h"
+#include "broker/publish.h"
+#include "commands/async.h"
+#include "commands/trigger.h"
+#include "lib/stringinfo.h"
+#include "store/aggregate_type.h"
+#include "store/log.h"
+#include "store/restore.h"
+#include "utils/builtins.h"
+#include "utils/json.h"
+#include "utils/memutils.h"
+
+PG_FUNCTION_INFO_V1(dugong_event_mark);
+
+typedef struct Mark
+{
+	int32		type_id;
+	int			level;			/* subtransaction nesting level */
+	int64		position;		/* the last */
+	int64		count;
+} Mark;
+
+/* List of Mark, innermost level first; both in TopTransactionContext */
+static List *marks;
+
+/* The level's mark for a type, made now if there is none. */
+static Mark *
+mark_get(int32 type_id, int level)
+{
+	MemoryContext old;
+	ListCell   *cell;
+	Mark	   *mark;
+
+	foreach(cell, marks)
+	{
+		mark = lfirst(cell);
+		if (mark->level < level)
+			break;
+		if (mark->type_id == type_id)
+			return mark;
+	}
+	old = MemoryContextSwitchTo(TopTransactionContext);
+	mark = palloc0(sizeof(Mark));
+	mark->type_id = type_id;
+	mark->level = level;
+	marks = lcons(mark, marks);
+	MemoryContextSwitchTo(old);
+	return mark;
+}
+
+static void
+mark_add(int32 type_id, int level, int64 position, int64 count)
+{
+	Mark	   *mark = mark_get(type_id, level);
+
+	mark->position = Max(mark->position, position);
+	mark->count += count;
+}
+
+/* AFTER INSERT row trigger of dugong.event_log. */
+Datum
+dugong_event_mark(PG_FUNCTION_ARGS)
+{
+	TriggerData *trigger = (TriggerData *) fcinfo->context;
+	TupleDesc	desc;
+	Datum		type_id;
+	Datum		position;
+	bool		isnull;
+
+	if (!CALLED_AS_TRIGGER(fcinfo) ||
+		!TRIGGER_FIRED_AFTER(trigger->tg_event) ||
+		!TRIGGER_FIRED_FOR_ROW(trigger->tg_event) ||
+		!TRIGGER_FIRED_BY_INSERT(trigger->tg_event) ||
+		RelationGetDescr(trigger->tg_relation)->natts != LOG_NCOLUMNS)
+		ereport(ERROR,
+				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+				 errmsg("function must be called as the trigger of dugong.event_log")));
+
+	desc = RelationGetDescr(trigger->tg_relation);
+	type_id = heap_getattr(trigger->tg_trigtuple, LOG_AGGREGATE_TYPE_ID, desc, &isnull);
+	position = heap_getattr(trigger->tg_trigtuple, LOG_POSITION, desc, &isnull);
+	mark_add(DatumGetInt32(type_id), GetCurrentTransactionNestLevel(),
+			 DatumGetInt64(position), 1);
+	return PointerGetDatum(NULL);
+}
+
+/* Gives the marks of a subtransaction that ends to its parent, or drops them. */
+static void
+at_subtransaction_end(SubXactEvent event, SubTransactionId mine,
+					  SubTransactionId parent, void *arg)
+{
+	int			level = GetCurrentTransactionNestLevel();
+	int			nended = 0;
+	ListCell   *cell;
+
+	if (event != SUBXACT_EVENT_COMMIT_SUB && event != SUBXACT_EVENT_ABORT_SUB)
+		return;
+	foreach(cell, marks)
+	{
+		Mark	   *mark = lfirst(cell);
+
+		if (mark->level < level)
+			break;
+		mark->level = level - 1;
+		nended++;
+	}
+	if (event == SUBXACT_EVENT_ABORT_SUB)
+		marks = list_delete_first_n(marks, nended);
+}
+
+/* Queues the notification of one aggregate type. */
+static void
+publish_mark(const Mark *mark)
+{
+	const AggregateType *type = aggregate_type_by_id(mark->type_id);
+	StringInfoData payload;
+
+	if (type == NULL)
+		return;					/* it was dropped after the append */
+	initStringInfo(&payload);
+	appendStringInfoString(&payload, "{\"aggregateType\": ");
+	escape_json(&payload, text_to_cstring(type->name));
+	appendStringInfo(&payload, ", \"position\": " INT64_FORMAT ", \"count\": " INT64_FORMAT "}",
+					 mark->position, mark->count);
+	Async_Notify(type->channel, payload.data);
+	pfree(payload.data);
+}
+
+/*
+ * Marks that came from several subtransactions may name one type twice.
+ * Returns them with one mark per type.
+ */
+static List *
+merge_marks(void)
+{
+	List	   *scattered = marks;
+	ListCell   *cell;
+
+	marks = NIL;
+	foreach(cell, scattered)
+	{
+		Mark	   *mark = lfirst(cell);
+
+		mark_add(mark->type_id, 1, mark->position, mark->count);
+	}
+	return marks;
+}
+
+/* A transaction that restores rows publishes nothing. */
+static void
+publish_marks(void)
+{
+	ListCell   *cell;
+
+	if (restore_in_progress())
+		return;
+	foreach(cell, merge_marks())
+		publish_mark(lfirst(cell));
+}
+
+static void
+at_transaction_event(XactEvent event, void *arg)
+{
+	switch (event)
+	{
+		case XACT_EVENT_PRE_COMMIT:
+			publish_marks();
+			break;
+		case XACT_EVENT_COMMIT:
+		case XACT_EVENT_PREPARE:
+		case XACT_EVENT_ABORT:
+			marks = NIL;		/* the memory goes with the transaction */
+			break;
+		default:
+			break;
+	}
+}
+
+/* Has this transaction appended events that are still there? */
+bool
+publish_pending(void)
+{
+	return marks != NIL;
+}
+
+void
+publish_init(void)
+{
+	RegisterXactCallback(at_transaction_event, NULL);
+	RegisterSubXactCallback(at_subtransaction_end, NULL);
+}

@@ -1,0 +1,41 @@
+/*
+ * compat.h
+ *		All differences between the PostgreSQL versions that dugong supports.
+ *
+ * No other file tests PG_VERSION_NUM.
+ */
+#ifndef DUGONG_COMPAT_H
+#define DUGONG_COMPAT_H
+
+#include "access/genam.h"
+#include "storage/lock.h"
+#include "storage/proc.h"
+#if PG_VERSION_NUM >= 170000
+#include "storage/procarray.h"
+#else
+#include "storage/sinvaladt.h"
+#endif
+
+#if PG_VERSION_NUM < 150000
+#error "dugong needs PostgreSQL 15 or later"
+#endif
+
+/* The process of a virtual transaction id, or NULL; and its local transaction id. */
+#if PG_VERSION_NUM >= 170000
+#define vxid_get_proc(vxid) ProcNumberGetProc((vxid).procNumber)
+#define proc_local_xid(proc) ((proc)->vxid.lxid)
+#else
+#define vxid_get_proc(vxid) BackendIdGetProc((vxid).backendId)
+#define proc_local_xid(proc) ((proc)->lxid)
+#endif
+
+/* 18 added a place for instrumentation. */
+#if PG_VERSION_NUM >= 180000
+#define index_beginscan_compat(heap, index, snapshot, nkeys) \
+	index_beginscan(heap, index, snapshot, NULL, nkeys, 0)
+#else
+#define index_beginscan_compat(heap, index, snapshot, nkeys) \
+	index_beginscan(heap, index, snapshot, nkeys, 0)
+#endif
+
+#endif							/* DUGONG_COMPAT_H */

@@ -1,0 +1,33 @@
+/*
+ * dugong.c
+ *		Loads the library: one call per module.
+ */
+#include "postgres.h"
+
+#include "broker/publish.h"
+#include "fmgr.h"
+#include "guc.h"
+#include "miscadmin.h"
+#include "projection/launch.h"
+#include "projection/launcher.h"
+#include "store/aggregate_lock.h"
+#include "store/aggregate_type.h"
+#include "store/guard.h"
+#include "store/restore.h"
+
+PG_MODULE_MAGIC;
+
+PGDLLEXPORT void _PG_init(void);
+
+void
+_PG_init(void)
+{
+	guc_init();
+	aggregate_type_init();
+	aggregate_lock_init();
+	restore_init();
+	guard_init();
+	publish_init();
+	launch_init();
+	launcher_init();
+}

@@ -1,0 +1,24 @@
+/*
+ * guc.h
+ *		dugong's settings.
+ */
+#ifndef DUGONG_GUC_H
+#define DUGONG_GUC_H
+
+#include "postgres.h"
+
+/* context of the events that this session appends; "" = not set */
+extern char *dugong_tenant_id;
+extern char *dugong_correlation_id;
+extern char *dugong_triggered_by_event_id;
+extern char *dugong_triggered_by_user_id;
+extern char *dugong_metadata;
+
+extern bool dugong_allow_drop;	/* may the log be dropped while it holds events? */
+extern int	dugong_batch_size;	/* events that a projection takes per transaction */
+extern int	dugong_poll_interval;	/* ms between two polls nobody asked for */
+extern int	dugong_max_workers; /* workers per database; 0 = none */
+
+extern void guc_init(void);
+
+#endif							/* DUGONG_GUC_H */

@@ -1,0 +1,27 @@
+-- What a dump contains, and who may do what.
+--
+-- The filters leave out what this script itself inserts.
+
+SELECT pg_catalog.pg_extension_config_dump('dugong.aggregate_types',
+    $$WHERE NOT (origin = 'BankingContext-AccountService' AND name = 'BankAccount')$$);
+SELECT pg_catalog.pg_extension_config_dump('dugong.event_log', '');
+SELECT pg_catalog.pg_extension_config_dump('dugong.event_log_position_seq', '');
+SELECT pg_catalog.pg_extension_config_dump('dugong.projections', $$WHERE name <> 'bank_account'$$);
+SELECT pg_catalog.pg_extension_config_dump('dugong.checkpoints', '');
+SELECT pg_catalog.pg_extension_config_dump('dugong.checkpoint_holes', '');
+SELECT pg_catalog.pg_extension_config_dump('@extschema@.bank_account_query_model', '');
+
+-- PUBLIC has nothing.  EXECUTE on a command is all that a user of it needs.
+REVOKE ALL ON ALL ROUTINES IN SCHEMA dugong FROM PUBLIC;
+REVOKE ALL ON TYPE dugong.domain_event FROM PUBLIC;
+REVOKE ALL ON FUNCTION @extschema@.bank_account_apply(@extschema@.bank_account_state, dugong.domain_event),
+    @extschema@.bank_account_fold(dugong.domain_event),
+    @extschema@.bank_open_account(text, numeric, uuid, uuid),
+    @extschema@.bank_deposit(uuid, numeric, uuid),
+    @extschema@.bank_withdraw(uuid, numeric, uuid),
+    @extschema@.bank_transfer(uuid, uuid, numeric, uuid),
+    @extschema@.bank_close_account(uuid, uuid),
+    @extschema@.bank_get_account(uuid) FROM PUBLIC;
+
+-- The worker starts when this transaction commits.
+SELECT dugong.start_workers();

@@ -1,0 +1,140 @@
+/*
+ * aggregate_lock.c
+ *		Commands on one aggregate queue here.
+ *
+ * Whoever decides on an aggregate's state holds, until its transaction ends,
+ * either the aggregate's private lock or, past MAX_AGGREGATE_LOCKS aggregates,
+ * SHARE ROW EXCLUSIVE on the log; and ROW EXCLUSIVE on the log in any case.
+ *
+ * Order: the aggregate's lock, then the log's, then the snapshot that the
+ * state is read with.  The other way round, one who waits for an aggregate
+ * would hold the log against him who escalates, and the two would deadlock.
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "common/hashfn.h"
+#include "miscadmin.h"
+#include "storage/lmgr.h"
+#include "store/aggregate_lock.h"
+#include "utils/memutils.h"
+#include "util/private_lock.h"
+
+/*
+ * The lock table holds max_locks_per_transaction * max_connections locks for
+ * all sessions together, 6,400 by default.
+ */
+#define MAX_AGGREGATE_LOCKS 1000
+
+/* Locks taken at each nesting level of subtransactions, and their sum. */
+static int *taken_at_level;
+static int	nlevels;
+static int	taken;
+
+static void
+count_taken(void)
+{
+	int			level = GetCurrentTransactionNestLevel();
+
+	if (level >= nlevels)
+	{
+		int			wanted = Max(16, level * 2);
+
+		if (taken_at_level == NULL)
+			taken_at_level = MemoryContextAllocZero(TopMemoryContext,
+													wanted * sizeof(int));
+		else
+		{
+			taken_at_level = repalloc(taken_at_level, wanted * sizeof(int));
+			memset(taken_at_level + nlevels, 0, (wanted - nlevels) * sizeof(int));
+		}
+		nlevels = wanted;
+	}
+	taken_at_level[level]++;
+	taken++;
+}
+
+/* A subtransaction's locks go to its parent, or are released. */
+static void
+at_subtransaction_end(SubXactEvent event, SubTransactionId mine,
+					  SubTransactionId parent, void *arg)
+{
+	int			level = GetCurrentTransactionNestLevel();
+
+	if (level >= nlevels || taken_at_level[level] == 0)
+		return;
+	if (event == SUBXACT_EVENT_COMMIT_SUB)
+		taken_at_level[level - 1] += taken_at_level[level];
+	else if (event == SUBXACT_EVENT_ABORT_SUB)
+		taken -= taken_at_level[level];
+	else
+		return;
+	taken_at_level[level] = 0;
+}
+
+static void
+at_transaction_end(XactEvent event, void *arg)
+{
+	switch (event)
+	{
+		case XACT_EVENT_COMMIT:
+		case XACT_EVENT_ABORT:
+		case XACT_EVENT_PREPARE:
+			if (taken > 0)
+				memset(taken_at_level, 0, nlevels * sizeof(int));
+			taken = 0;
+			break;
+		default:
+			break;
+	}
+}
+
+void
+aggregate_lock_init(void)
+{
+	RegisterXactCallback(at_transaction_end, NULL);
+	RegisterSubXactCallback(at_subtransaction_end, NULL);
+}
+
+static uint64
+lock_key(const AggregateKey *key)
+{
+	uint64		hash = hash_bytes_extended(key->id.data, UUID_LEN, (uint32) key->type_id);
+
+	return hash_bytes_extended((unsigned char *) VARDATA_ANY(key->tenant_id),
+							   VARSIZE_ANY_EXHDR(key->tenant_id), hash);
+}
+
+static void
+lock_one(uint64 key)
+{
+	LOCKTAG		tag = private_lock_tag(MyDatabaseId, LOCK_AGGREGATE, key);
+
+	if (taken >= MAX_AGGREGATE_LOCKS)
+	{
+		LockRelationOid(dugong_relid("event_log"), ShareRowExclusiveLock);
+		return;
+	}
+	if (LockAcquire(&tag, ExclusiveLock, false, false) == LOCKACQUIRE_OK)
+		count_taken();
+}
+
+/* Waits until no other transaction decides on the aggregate. */
+void
+aggregate_lock(const AggregateKey *key)
+{
+	lock_one(lock_key(key));
+	LockRelationOid(dugong_relid("event_log"), RowExclusiveLock);
+}
+
+/* Locks two aggregates, in the order of their lock keys. */
+void
+aggregate_lock_pair(const AggregateKey *one, const AggregateKey *other)
+{
+	uint64		one_key = lock_key(one);
+	uint64		other_key = lock_key(other);
+
+	lock_one(Min(one_key, other_key));
+	lock_one(Max(one_key, other_key));
+	LockRelationOid(dugong_relid("event_log"), RowExclusiveLock);
+}

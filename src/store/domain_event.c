@@ -1,0 +1,124 @@
+/*
+ * domain_event.c
+ *		The composite type dugong.domain_event.
+ *
+ * It is a row of the log with the aggregate type's id replaced by origin and
+ * name, in the order that users see.
+ */
+#include "postgres.h"
+
+#include "access/htup_details.h"
+#include "catalog/pg_type.h"
+#include "executor/executor.h"
+#include "store/aggregate_type.h"
+#include "store/domain_event.h"
+#include "utils/builtins.h"
+#include "utils/syscache.h"
+#include "utils/typcache.h"
+
+/* Where each attribute stands in the log; 0 = it comes from the type. */
+static const LogColumn log_columns[EVENT_NATTRIBUTES] = {
+	LOG_ID, 0, 0, LOG_AGGREGATE_ID, LOG_TENANT_ID, LOG_SEQUENCE_NUMBER,
+	LOG_TYPE, LOG_VERSION, LOG_PAYLOAD, LOG_TIMESTAMP, LOG_CORRELATION_ID,
+	LOG_TRIGGERED_BY_EVENT_ID, LOG_TRIGGERED_BY_USER_ID, LOG_METADATA,
+	LOG_POSITION
+};
+
+Oid
+domain_event_typeid(void)
+{
+	Oid			typeid = GetSysCacheOid2(TYPENAMENSP, Anum_pg_type_oid,
+										 CStringGetDatum("domain_event"),
+										 ObjectIdGetDatum(dugong_namespace()));
+
+	if (!OidIsValid(typeid))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("type \"dugong.domain_event\" does not exist")));
+	return typeid;
+}
+
+/* The caller releases it (ReleaseTupleDesc). */
+TupleDesc
+domain_event_tupdesc(void)
+{
+	return lookup_rowtype_tupdesc(domain_event_typeid(), -1);
+}
+
+/* The attributes of a row of the log; they point into the row. */
+void
+event_fields_from_row(EventFields *fields, const LogRow *row)
+{
+	int32		type_id = DatumGetInt32(log_row_value(row, LOG_AGGREGATE_TYPE_ID));
+	const AggregateType *type = aggregate_type_by_id(type_id);
+
+	if (type == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("aggregate type with id %d does not exist", type_id)));
+	for (int i = 0; i < EVENT_NATTRIBUTES; i++)
+	{
+		if (log_columns[i] == 0)
+			continue;
+		fields->values[i] = log_row_value(row, log_columns[i]);
+		fields->nulls[i] = log_row_isnull(row, log_columns[i]);
+	}
+	event_value(fields, EVENT_ORIGIN) = PointerGetDatum(type->origin);
+	event_isnull(fields, EVENT_ORIGIN) = false;
+	event_value(fields, EVENT_AGGREGATE_TYPE) = PointerGetDatum(type->name);
+	event_isnull(fields, EVENT_AGGREGATE_TYPE) = false;
+}
+
+/*
+ * The row of the log that the attributes stand for.
+ *
+ * Errors: 22004 without an aggregate type; 42704, 42725 as
+ * aggregate_type_by_name().
+ */
+void
+event_fields_to_row(const EventFields *fields, LogRow *row)
+{
+	const AggregateType *type;
+
+	if (event_isnull(fields, EVENT_AGGREGATE_TYPE))
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("aggregate type must not be null")));
+	type = aggregate_type_by_name(event_isnull(fields, EVENT_ORIGIN) ? NULL :
+								  TextDatumGetCString(event_value(fields, EVENT_ORIGIN)),
+								  TextDatumGetCString(event_value(fields, EVENT_AGGREGATE_TYPE)));
+	for (int i = 0; i < EVENT_NATTRIBUTES; i++)
+	{
+		if (log_columns[i] == 0)
+			continue;
+		log_row_value(row, log_columns[i]) = fields->values[i];
+		log_row_isnull(row, log_columns[i]) = fields->nulls[i];
+	}
+	log_row_set(row, LOG_AGGREGATE_TYPE_ID, Int32GetDatum(type->id));
+}
+
+/* The composite value of a row of the log, in the current memory context. */
+Datum
+domain_event_form(const LogRow *row, TupleDesc desc)
+{
+	EventFields fields;
+
+	event_fields_from_row(&fields, row);
+	return HeapTupleGetDatum(heap_form_tuple(desc, fields.values, fields.nulls));
+}
+
+/* Takes a composite value apart; the attributes point into it. */
+void
+domain_event_deform(Datum event, EventFields *fields)
+{
+	HeapTupleHeader header = DatumGetHeapTupleHeader(event);
+	HeapTupleData tuple;
+	TupleDesc	desc = domain_event_tupdesc();
+
+	tuple.t_len = HeapTupleHeaderGetDatumLength(header);
+	tuple.t_data = header;
+	ItemPointerSetInvalid(&tuple.t_self);
+	tuple.t_tableOid = InvalidOid;
+	heap_deform_tuple(&tuple, desc, fields->values, fields->nulls);
+	ReleaseTupleDesc(desc);
+}

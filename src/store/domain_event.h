@@ -1,0 +1,52 @@
+/*
+ * domain_event.h
+ *		The composite type dugong.domain_event.
+ */
+#ifndef DUGONG_DOMAIN_EVENT_H
+#define DUGONG_DOMAIN_EVENT_H
+
+#include "postgres.h"
+
+#include "access/tupdesc.h"
+#include "store/log.h"
+
+/* Attributes of dugong.domain_event, in their order (src/sql/store/types.sql). */
+typedef enum EventAttribute
+{
+	EVENT_ID = 1,
+	EVENT_ORIGIN,
+	EVENT_AGGREGATE_TYPE,
+	EVENT_AGGREGATE_ID,
+	EVENT_TENANT_ID,
+	EVENT_SEQUENCE_NUMBER,
+	EVENT_TYPE,
+	EVENT_VERSION,
+	EVENT_PAYLOAD,
+	EVENT_TIMESTAMP,
+	EVENT_CORRELATION_ID,
+	EVENT_TRIGGERED_BY_EVENT_ID,
+	EVENT_TRIGGERED_BY_USER_ID,
+	EVENT_METADATA,
+	EVENT_POSITION
+} EventAttribute;
+
+#define EVENT_NATTRIBUTES EVENT_POSITION
+
+/* The attributes of one domain event. */
+typedef struct EventFields
+{
+	Datum		values[EVENT_NATTRIBUTES];
+	bool		nulls[EVENT_NATTRIBUTES];
+} EventFields;
+
+#define event_value(fields, attribute) ((fields)->values[(attribute) - 1])
+#define event_isnull(fields, attribute) ((fields)->nulls[(attribute) - 1])
+
+extern Oid	domain_event_typeid(void);
+extern TupleDesc domain_event_tupdesc(void);
+extern Datum domain_event_form(const LogRow *row, TupleDesc desc);
+extern void domain_event_deform(Datum event, EventFields *fields);
+extern void event_fields_from_row(EventFields *fields, const LogRow *row);
+extern void event_fields_to_row(const EventFields *fields, LogRow *row);
+
+#endif							/* DUGONG_DOMAIN_EVENT_H */

@@ -1,0 +1,169 @@
+/*
+ * log.c
+ *		The event log: its columns, and index scans over it.
+ *
+ * The scans name their index themselves instead of going through the planner,
+ * so that a plan made while the log was empty cannot slow down a log that has
+ * grown, and no name is looked up along a search_path.
+ */
+#include "postgres.h"
+
+#include "access/genam.h"
+#include "access/table.h"
+#include "access/tableam.h"
+#include "access/xact.h"
+#include "catalog/namespace.h"
+#include "compat.h"
+#include "store/log.h"
+#include "utils/builtins.h"
+#include "utils/fmgroids.h"
+#include "utils/lsyscache.h"
+#include "utils/snapmgr.h"
+
+Oid
+dugong_namespace(void)
+{
+	return get_namespace_oid("dugong", false);
+}
+
+/* The relation of that name in schema dugong; an error if it is gone. */
+Oid
+dugong_relid(const char *name)
+{
+	Oid			relid = get_relname_relid(name, dugong_namespace());
+
+	if (!OidIsValid(relid))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_TABLE),
+				 errmsg("relation \"dugong.%s\" does not exist", name),
+				 errhint("Execute CREATE EXTENSION dugong.")));
+	return relid;
+}
+
+Relation
+log_open(LOCKMODE lockmode)
+{
+	return table_open(dugong_relid("event_log"), lockmode);
+}
+
+/*
+ * A snapshot of this moment that also sees what this transaction has done so
+ * far, in the running statement too.  The caller unregisters it.
+ */
+Snapshot
+snapshot_register_latest(void)
+{
+	CommandCounterIncrement();
+	return RegisterSnapshot(GetLatestSnapshot());
+}
+
+static void
+scan_begin(LogScan *scan, Relation log, const char *index, ScanKey keys,
+		   int nkeys, ScanDirection direction, Snapshot snapshot)
+{
+	scan->index = index_open(dugong_relid(index), AccessShareLock);
+	for (int i = 0; i < nkeys; i++)
+		keys[i].sk_collation = scan->index->rd_indcollation[keys[i].sk_attno - 1];
+	scan->slot = table_slot_create(log, NULL);
+	scan->direction = direction;
+	scan->scan = index_beginscan_compat(log, scan->index, snapshot, nkeys);
+	index_rescan(scan->scan, keys, nkeys, NULL, 0);
+}
+
+/* Events of an aggregate with sequence numbers from first to last, inclusive. */
+void
+log_scan_stream(LogScan *scan, Relation log, const AggregateKey *key,
+				int64 first, int64 last, ScanDirection direction,
+				Snapshot snapshot)
+{
+	ScanKeyData keys[5];
+
+	ScanKeyInit(&keys[0], 1, BTEqualStrategyNumber, F_UUID_EQ, UUIDPGetDatum(&key->id));
+	ScanKeyInit(&keys[1], 2, BTEqualStrategyNumber, F_INT4EQ, Int32GetDatum(key->type_id));
+	ScanKeyInit(&keys[2], 3, BTEqualStrategyNumber, F_TEXTEQ, PointerGetDatum(key->tenant_id));
+	ScanKeyInit(&keys[3], 4, BTGreaterEqualStrategyNumber, F_INT8GE, Int64GetDatum(first));
+	ScanKeyInit(&keys[4], 4, BTLessEqualStrategyNumber, F_INT8LE, Int64GetDatum(last));
+	scan_begin(scan, log, "event_log_stream_idx", keys, 5, direction, snapshot);
+}
+
+/* Events at positions from first to last, inclusive, in order. */
+void
+log_scan_positions(LogScan *scan, Relation log, int64 first, int64 last,
+				   Snapshot snapshot)
+{
+	ScanKeyData keys[2];
+
+	ScanKeyInit(&keys[0], 1, BTGreaterEqualStrategyNumber, F_INT8GE, Int64GetDatum(first));
+	ScanKeyInit(&keys[1], 1, BTLessEqualStrategyNumber, F_INT8LE, Int64GetDatum(last));
+	scan_begin(scan, log, "event_log_pkey", keys, 2, ForwardScanDirection, snapshot);
+}
+
+/* The event of an id. */
+void
+log_scan_id(LogScan *scan, Relation log, const pg_uuid_t *id, Snapshot snapshot)
+{
+	ScanKeyData key;
+
+	ScanKeyInit(&key, 1, BTEqualStrategyNumber, F_UUID_EQ, UUIDPGetDatum(id));
+	scan_begin(scan, log, "event_log_id_idx", &key, 1, ForwardScanDirection, snapshot);
+}
+
+bool
+log_scan_next(LogScan *scan)
+{
+	return index_getnext_slot(scan->scan, scan->direction, scan->slot);
+}
+
+void
+log_scan_end(LogScan *scan)
+{
+	ExecDropSingleTupleTableSlot(scan->slot);
+	index_endscan(scan->scan);
+	index_close(scan->index, AccessShareLock);
+}
+
+void
+log_row_set(LogRow *row, LogColumn column, Datum value)
+{
+	row->values[column - 1] = value;
+	row->nulls[column - 1] = false;
+}
+
+/* Copies a row out of a slot; fields point into the slot's tuple. */
+void
+log_row_from_slot(LogRow *row, TupleTableSlot *slot)
+{
+	slot_getallattrs(slot);
+	memcpy(row->values, slot->tts_values, sizeof(row->values));
+	memcpy(row->nulls, slot->tts_isnull, sizeof(row->nulls));
+}
+
+/* The aggregate that a row belongs to; tenant_id points into the row. */
+void
+log_row_key(const LogRow *row, AggregateKey *key)
+{
+	key->type_id = DatumGetInt32(log_row_value(row, LOG_AGGREGATE_TYPE_ID));
+	key->id = *DatumGetUUIDP(log_row_value(row, LOG_AGGREGATE_ID));
+	key->tenant_id = DatumGetTextPP(log_row_value(row, LOG_TENANT_ID));
+}
+
+/* Finds the last event of an aggregate that the snapshot sees. */
+void
+aggregate_head(Relation log, const AggregateKey *key, Snapshot snapshot,
+			   AggregateHead *head)
+{
+	LogScan		scan;
+
+	memset(head, 0, sizeof(*head));
+	log_scan_stream(&scan, log, key, 1, PG_INT64_MAX, BackwardScanDirection, snapshot);
+	if (log_scan_next(&scan))
+	{
+		bool		isnull;
+
+		head->sequence_number =
+			DatumGetInt64(slot_getattr(scan.slot, LOG_SEQUENCE_NUMBER, &isnull));
+		head->timestamp =
+			DatumGetTimestampTz(slot_getattr(scan.slot, LOG_TIMESTAMP, &isnull));
+	}
+	log_scan_end(&scan);
+}

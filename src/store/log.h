@@ -1,0 +1,94 @@
+/*
+ * log.h
+ *		The event log: its columns, and index scans over it.
+ */
+#ifndef DUGONG_LOG_H
+#define DUGONG_LOG_H
+
+#include "postgres.h"
+
+#include "access/relscan.h"
+#include "access/sdir.h"
+#include "executor/tuptable.h"
+#include "utils/rel.h"
+#include "utils/snapshot.h"
+#include "utils/timestamp.h"
+#include "utils/uuid.h"
+
+/* Columns of dugong.event_log, in their order (src/sql/store/log.sql). */
+typedef enum LogColumn
+{
+	LOG_POSITION = 1,
+	LOG_SEQUENCE_NUMBER,
+	LOG_TIMESTAMP,
+	LOG_ID,
+	LOG_AGGREGATE_ID,
+	LOG_AGGREGATE_TYPE_ID,
+	LOG_VERSION,
+	LOG_TENANT_ID,
+	LOG_TYPE,
+	LOG_PAYLOAD,
+	LOG_CORRELATION_ID,
+	LOG_TRIGGERED_BY_EVENT_ID,
+	LOG_TRIGGERED_BY_USER_ID,
+	LOG_METADATA
+} LogColumn;
+
+#define LOG_NCOLUMNS LOG_METADATA
+
+/* A row of the log. */
+typedef struct LogRow
+{
+	Datum		values[LOG_NCOLUMNS];
+	bool		nulls[LOG_NCOLUMNS];
+} LogRow;
+
+#define log_row_value(row, column) ((row)->values[(column) - 1])
+#define log_row_isnull(row, column) ((row)->nulls[(column) - 1])
+
+/* What identifies an aggregate. */
+typedef struct AggregateKey
+{
+	int32		type_id;		/* dugong.aggregate_types.id */
+	pg_uuid_t	id;
+	text	   *tenant_id;		/* '' = no tenant; never NULL */
+} AggregateKey;
+
+/* The last event of an aggregate; sequence_number 0 = there is none. */
+typedef struct AggregateHead
+{
+	int64		sequence_number;
+	TimestampTz timestamp;
+} AggregateHead;
+
+/* A scan; its slot holds the current row until the next call. */
+typedef struct LogScan
+{
+	Relation	index;
+	IndexScanDesc scan;
+	TupleTableSlot *slot;
+	ScanDirection direction;
+} LogScan;
+
+extern Oid	dugong_namespace(void);
+extern Oid	dugong_relid(const char *name);
+extern Relation log_open(LOCKMODE lockmode);
+
+extern void log_scan_stream(LogScan *scan, Relation log, const AggregateKey *key,
+							int64 first, int64 last, ScanDirection direction,
+							Snapshot snapshot);
+extern void log_scan_positions(LogScan *scan, Relation log,
+							   int64 first, int64 last, Snapshot snapshot);
+extern void log_scan_id(LogScan *scan, Relation log, const pg_uuid_t *id,
+						Snapshot snapshot);
+extern bool log_scan_next(LogScan *scan);
+extern void log_scan_end(LogScan *scan);
+
+extern void log_row_set(LogRow *row, LogColumn column, Datum value);
+extern void log_row_from_slot(LogRow *row, TupleTableSlot *slot);
+extern void log_row_key(const LogRow *row, AggregateKey *key);
+extern void aggregate_head(Relation log, const AggregateKey *key,
+						   Snapshot snapshot, AggregateHead *head);
+extern Snapshot snapshot_register_latest(void);
+
+#endif							/* DUGONG_LOG_H */

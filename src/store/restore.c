@@ -1,0 +1,148 @@
+/*
+ * restore.c
+ *		Rows that come back into the log with the position they had.
+ *
+ * A dump brings rows with their positions.  They are taken as they are and
+ * not published.  Two things would make the log lie afterwards:
+ *
+ * - A row at or below a consumer's checkpoint would never be handled.  So it
+ *   is refused, and to make that exact the restoring transaction holds SHARE
+ *   on dugong.checkpoints: no checkpoint moves while it runs.
+ * - A position drawn later might be in use.  So the sequence is moved past the
+ *   highest one, before the transaction draws a position or ends.
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "catalog/pg_type.h"
+#include "errors.h"
+#include "miscadmin.h"
+#include "storage/lmgr.h"
+#include "store/log.h"
+#include "store/restore.h"
+#include "utils/acl.h"
+#include "utils/snapmgr.h"
+#include "util/plan.h"
+
+static struct
+{
+	bool		active;			/* this transaction has restored a row */
+	SubTransactionId subid;		/* floor was read in this one */
+	int64		floor;			/* highest position of any checkpoint */
+	int64		highest;		/* highest restored; 0 = sequence is past it */
+}			state;
+
+static int64
+read_floor(void)
+{
+	static SavedPlan select_floor = {
+		.sql = "SELECT pg_catalog.max(position) FROM dugong.checkpoints"
+	};
+	bool		isnull;
+	int64		floor;
+
+	SPI_connect();
+	plan_execute(&select_floor, NULL, NULL, false);
+	floor = DatumGetInt64(plan_result(0, 1, &isnull));
+	SPI_finish();
+	return isnull ? 0 : floor;
+}
+
+/*
+ * Takes a row at a position of its own choice.
+ *
+ * Errors: 42501 unless by the log's owner, 22023 for a position that no
+ * sequence gives, 55000 at or below a checkpoint.
+ */
+void
+restore_accept(Relation log, int64 position)
+{
+	if (!has_privs_of_role(GetUserId(), log->rd_rel->relowner))
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("only the owner of the event log may give a position")));
+	if (position <= 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("position of a domain event must be greater than zero")));
+
+	LockRelationOid(dugong_relid("checkpoints"), ShareLock);
+	if (!state.active || state.subid != GetCurrentSubTransactionId())
+	{
+		state.floor = read_floor();
+		state.subid = GetCurrentSubTransactionId();
+		state.active = true;
+	}
+	if (position <= state.floor)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("cannot restore an event at position " INT64_FORMAT, position),
+				 errdetail("A projection has handled the log up to position " INT64_FORMAT ".",
+						   state.floor),
+				 errhint("Leave the position out to append the event.")));
+	state.highest = Max(state.highest, position);
+}
+
+/* Moves the sequence past what was restored. */
+void
+restore_finish(void)
+{
+	static SavedPlan move_sequence = {
+		.sql = "SELECT pg_catalog.setval($1::pg_catalog.regclass, $2) "
+		"FROM dugong.event_log_position_seq s WHERE s.last_value OPERATOR(pg_catalog.<) $2",
+		.nargs = 2,
+		.argtypes = {OIDOID, INT8OID}
+	};
+	Oid			sequence;
+	Datum		values[2];
+
+	if (state.highest == 0)
+		return;
+	sequence = dugong_relid("event_log_position_seq");
+	values[0] = ObjectIdGetDatum(sequence);
+	values[1] = Int64GetDatum(state.highest);
+
+	/* Nobody else draws between the look at the last value and its change. */
+	LockRelationOid(sequence, ShareRowExclusiveLock);
+	SPI_connect();
+	plan_execute(&move_sequence, values, NULL, false);
+	SPI_finish();
+	state.highest = 0;
+}
+
+/* Has this transaction restored a row? */
+bool
+restore_in_progress(void)
+{
+	return state.active;
+}
+
+static void
+at_transaction_event(XactEvent event, void *arg)
+{
+	switch (event)
+	{
+		case XACT_EVENT_PRE_COMMIT:
+		case XACT_EVENT_PRE_PREPARE:
+			if (state.highest > 0)
+			{
+				PushActiveSnapshot(GetTransactionSnapshot());
+				restore_finish();
+				PopActiveSnapshot();
+			}
+			break;
+		case XACT_EVENT_COMMIT:
+		case XACT_EVENT_PREPARE:
+		case XACT_EVENT_ABORT:
+			memset(&state, 0, sizeof(state));
+			break;
+		default:
+			break;
+	}
+}
+
+void
+restore_init(void)
+{
+	RegisterXactCallback(at_transaction_event, NULL);
+}

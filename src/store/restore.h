@@ -1,0 +1,17 @@
+/*
+ * restore.h
+ *		Rows that come back into the log with the position they had.
+ */
+#ifndef DUGONG_RESTORE_H
+#define DUGONG_RESTORE_H
+
+#include "postgres.h"
+
+#include "utils/rel.h"
+
+extern void restore_init(void);
+extern void restore_accept(Relation log, int64 position);
+extern void restore_finish(void);
+extern bool restore_in_progress(void);
+
+#endif							/* DUGONG_RESTORE_H */

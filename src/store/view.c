@@ -1,0 +1,41 @@
+/*
+ * view.c
+ *		INSERT into dugong.domain_events, the view that everybody reads.
+ */
+#include "postgres.h"
+
+#include "access/htup_details.h"
+#include "commands/trigger.h"
+#include "store/append.h"
+#include "store/domain_event.h"
+#include "utils/rel.h"
+
+PG_FUNCTION_INFO_V1(dugong_domain_events_insert);
+
+/*
+ * INSTEAD OF INSERT row trigger: appends the event and returns it as stored,
+ * so that RETURNING shows what was assigned.
+ */
+Datum
+dugong_domain_events_insert(PG_FUNCTION_ARGS)
+{
+	TriggerData *trigger = (TriggerData *) fcinfo->context;
+	TupleDesc	desc;
+	EventFields fields;
+	LogRow		row;
+
+	if (!CALLED_AS_TRIGGER(fcinfo) ||
+		!TRIGGER_FIRED_INSTEAD(trigger->tg_event) ||
+		!TRIGGER_FIRED_BY_INSERT(trigger->tg_event) ||
+		RelationGetDescr(trigger->tg_relation)->natts != EVENT_NATTRIBUTES)
+		ereport(ERROR,
+				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+				 errmsg("function must be called as the trigger of dugong.domain_events")));
+
+	desc = RelationGetDescr(trigger->tg_relation);
+	heap_deform_tuple(trigger->tg_trigtuple, desc, fields.values, fields.nulls);
+	event_fields_to_row(&fields, &row);
+	event_append(&row);
+	event_fields_from_row(&fields, &row);
+	return PointerGetDatum(heap_form_tuple(desc, fields.values, fields.nulls));
+}
