@@ -31,15 +31,15 @@ fold_oid(const AggregateType *type)
 static void
 read_initial(Fold *fold, HeapTuple tuple)
 {
-	Datum		text;
+	Datum		value;
 	Oid			input;
 	Oid			ioparam;
 
-	text = SysCacheGetAttr(AGGFNOID, tuple, Anum_pg_aggregate_agginitval, &fold->initial_isnull);
+	value = SysCacheGetAttr(AGGFNOID, tuple, Anum_pg_aggregate_agginitval, &fold->initial_isnull);
 	if (fold->initial_isnull)
 		return;
 	getTypeInputInfo(fold->state_type, &input, &ioparam);
-	fold->initial = OidInputFunctionCall(input, TextDatumGetCString(text), ioparam, -1);
+	fold->initial = OidInputFunctionCall(input, TextDatumGetCString(value), ioparam, -1);
 }
 
 /*

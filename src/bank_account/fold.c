@@ -13,6 +13,7 @@
 #include "store/domain_event.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
+#include "utils/lsyscache.h"
 #include "utils/typcache.h"
 #include "util/jsonb_fields.h"
 

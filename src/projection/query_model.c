@@ -49,7 +49,7 @@ static HTAB *models;			/* in CacheMemoryContext */
 QueryModel *
 query_model_open(const char *table)
 {
-	RangeVar   *name = makeRangeVarFromNameList(stringToQualifiedNameList(table));
+	RangeVar   *name = makeRangeVarFromNameList(textToQualifiedNameList(cstring_to_text(table)));
 	Oid			relid = RangeVarGetRelid(name, RowExclusiveLock, false);
 	QueryModel *model;
 	bool		found;

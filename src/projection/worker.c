@@ -20,10 +20,12 @@
 
 #include <sys/stat.h>
 
+#include "access/table.h"
 #include "access/xact.h"
 #include "broker/listen.h"
 #include "catalog/pg_database.h"
 #include "commands/extension.h"
+#include "commands/trigger.h"
 #include "common/relpath.h"
 #include "guc.h"
 #include "miscadmin.h"
@@ -31,6 +33,7 @@
 #include "postmaster/bgworker.h"
 #include "postmaster/interrupt.h"
 #include "projection/batch.h"
+#include "projection/candidates.h"
 #include "projection/launch.h"
 #include "projection/projection.h"
 #include "storage/ipc.h"
@@ -80,7 +83,7 @@ pin_settings(void)
 		{"session_replication_role", "origin"}
 	};
 
-	for (int i = 0; i < lengthof(pinned); i++)
+	for (size_t i = 0; i < lengthof(pinned); i++)
 		if (GetConfigOption(pinned[i][0], true, false) != NULL)
 			SetConfigOption(pinned[i][0], pinned[i][1], PGC_SUSET, PGC_S_OVERRIDE);
 }

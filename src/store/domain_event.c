@@ -10,6 +10,7 @@
 #include "access/htup_details.h"
 #include "catalog/pg_type.h"
 #include "executor/executor.h"
+#include "funcapi.h"
 #include "store/aggregate_type.h"
 #include "store/domain_event.h"
 #include "utils/builtins.h"
