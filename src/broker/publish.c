@@ -37,39 +37,45 @@ typedef struct Mark
 	int64		count;
 } Mark;
 
-/* List of Mark, innermost level first; both in TopTransactionContext */
+/* List of Mark, one per type and level, in TopTransactionContext */
 static List *marks;
+
+static Mark *
+mark_find(int32 type_id, int level)
+{
+	ListCell   *cell;
+
+	foreach(cell, marks)
+	{
+		Mark	   *mark = lfirst(cell);
+
+		if (mark->type_id == type_id && mark->level == level)
+			return mark;
+	}
+	return NULL;
+}
 
 /* The level's mark for a type, made now if there is none. */
 static Mark *
 mark_get(int32 type_id, int level)
 {
+	Mark	   *mark = mark_find(type_id, level);
 	MemoryContext old;
-	ListCell   *cell;
-	Mark	   *mark;
 
-	foreach(cell, marks)
-	{
-		mark = lfirst(cell);
-		if (mark->level < level)
-			break;
-		if (mark->type_id == type_id)
-			return mark;
-	}
+	if (mark)
+		return mark;
 	old = MemoryContextSwitchTo(TopTransactionContext);
 	mark = palloc0(sizeof(Mark));
 	mark->type_id = type_id;
 	mark->level = level;
-	marks = lcons(mark, marks);
+	marks = lappend(marks, mark);
 	MemoryContextSwitchTo(old);
 	return mark;
 }
 
 static void
-mark_add(int32 type_id, int level, int64 position, int64 count)
+mark_add(Mark *mark, int64 position, int64 count)
 {
-	Mark	   *mark = mark_get(type_id, level);
-
 	mark->position = Max(mark->position, position);
 	mark->count += count;
 }
@@ -96,18 +102,20 @@ dugong_event_mark(PG_FUNCTION_ARGS)
 	desc = RelationGetDescr(trigger->tg_relation);
 	type_id = heap_getattr(trigger->tg_trigtuple, LOG_AGGREGATE_TYPE_ID, desc, &isnull);
 	position = heap_getattr(trigger->tg_trigtuple, LOG_POSITION, desc, &isnull);
-	mark_add(DatumGetInt32(type_id), GetCurrentTransactionNestLevel(),
+	mark_add(mark_get(DatumGetInt32(type_id), GetCurrentTransactionNestLevel()),
 			 DatumGetInt64(position), 1);
 	return PointerGetDatum(NULL);
 }
 
-/* Gives the marks of a subtransaction that ends to its parent, or drops them. */
+/*
+ * Gives the marks of a subtransaction that ends to its parent, or drops them.
+ * Allocates nothing: it runs in an abort, too.
+ */
 static void
 at_subtransaction_end(SubXactEvent event, SubTransactionId mine,
 					  SubTransactionId parent, void *arg)
 {
 	int			level = GetCurrentTransactionNestLevel();
-	int			nended = 0;
 	ListCell   *cell;
 
 	if (event != SUBXACT_EVENT_COMMIT_SUB && event != SUBXACT_EVENT_ABORT_SUB)
@@ -115,14 +123,21 @@ at_subtransaction_end(SubXactEvent event, SubTransactionId mine,
 	foreach(cell, marks)
 	{
 		Mark	   *mark = lfirst(cell);
+		Mark	   *outer;
 
 		if (mark->level < level)
-			break;
-		mark->level = level - 1;
-		nended++;
+			continue;
+		outer = mark_find(mark->type_id, level - 1);
+		if (event == SUBXACT_EVENT_COMMIT_SUB && outer == NULL)
+		{
+			mark->level = level - 1;
+			continue;
+		}
+		if (event == SUBXACT_EVENT_COMMIT_SUB)
+			mark_add(outer, mark->position, mark->count);
+		marks = foreach_delete_current(marks, cell);
+		pfree(mark);
 	}
-	if (event == SUBXACT_EVENT_ABORT_SUB)
-		marks = list_delete_first_n(marks, nended);
 }
 
 /* Queues the notification of one aggregate type. */
@@ -143,26 +158,6 @@ publish_mark(const Mark *mark)
 	pfree(payload.data);
 }
 
-/*
- * Marks that came from several subtransactions may name one type twice.
- * Returns them with one mark per type.
- */
-static List *
-merge_marks(void)
-{
-	List	   *scattered = marks;
-	ListCell   *cell;
-
-	marks = NIL;
-	foreach(cell, scattered)
-	{
-		Mark	   *mark = lfirst(cell);
-
-		mark_add(mark->type_id, 1, mark->position, mark->count);
-	}
-	return marks;
-}
-
 /* A transaction that restores rows publishes nothing. */
 static void
 publish_marks(void)
@@ -171,7 +166,7 @@ publish_marks(void)
 
 	if (restore_in_progress())
 		return;
-	foreach(cell, merge_marks())
+	foreach(cell, marks)
 		publish_mark(lfirst(cell));
 }
 

@@ -123,21 +123,27 @@ database_is_ordinary(void)
 	return ordinary;
 }
 
-/* A guard that pg_restore --disable-triggers left as an ordinary trigger. */
+/*
+ * Warns of a trigger of the log that no longer fires always: ENABLE TRIGGER
+ * ALL, which pg_restore --disable-triggers issues, makes it an ordinary one.
+ */
 static void
 check_guards(void)
 {
+	static const char *const guards[] = {"event_assign", "event_mark", "refuse_change"};
 	Relation	log = log_open(AccessShareLock);
-	TriggerDesc *triggers = log->trigdesc;
+	int			ntriggers = log->trigdesc ? log->trigdesc->numtriggers : 0;
 
-	for (int i = 0; triggers && i < triggers->numtriggers; i++)
+	for (int i = 0; i < ntriggers; i++)
 	{
-		Trigger    *trigger = &triggers->triggers[i];
+		Trigger    *trigger = &log->trigdesc->triggers[i];
 
-		if (!trigger->tgisinternal && trigger->tgenabled != TRIGGER_FIRES_ALWAYS)
-			ereport(WARNING,
-					(errmsg("trigger \"%s\" of dugong.event_log is not always enabled", trigger->tgname),
-					 errhint("Execute ALTER TABLE dugong.event_log ENABLE ALWAYS TRIGGER %s.", trigger->tgname)));
+		for (size_t j = 0; j < lengthof(guards); j++)
+			if (strcmp(trigger->tgname, guards[j]) == 0 &&
+				trigger->tgenabled != TRIGGER_FIRES_ALWAYS)
+				ereport(WARNING,
+						(errmsg("trigger \"%s\" of the event log is not always enabled", guards[j]),
+						 errhint("Execute ALTER TABLE dugong.event_log ENABLE ALWAYS TRIGGER %s.", guards[j])));
 	}
 	table_close(log, AccessShareLock);
 }
@@ -196,11 +202,13 @@ run_projection(const Projection *projection)
 {
 	Round		round = ROUND_CAUGHT_UP;
 	BatchResult result;
+	char		activity[NAMEDATALEN * 2];
 
+	snprintf(activity, sizeof(activity), "dugong: projection %s", projection->name);
 	do
 	{
 		CHECK_FOR_INTERRUPTS();
-		transaction_begin(projection->name);
+		transaction_begin(activity);
 		result = batch_run(projection, false);
 		if (TransactionIdIsValid(GetTopTransactionIdIfAny()))
 			round = ROUND_WORKED;

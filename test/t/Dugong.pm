@@ -1,0 +1,85 @@
+# What the TAP tests share.
+package Dugong;
+
+use strict;
+use warnings;
+
+use Exporter 'import';
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+our @EXPORT = qw(new_server worker_pid wait_for_worker wait_for_equality is_equal_to_fold is_caught_up uuid);
+
+# A started server with these lines in its configuration.
+sub new_server
+{
+	my ($name, @conf) = @_;
+	my $node = PostgreSQL::Test::Cluster->new($name);
+
+	$node->init;
+	$node->append_conf('postgresql.conf', "$_\n") foreach @conf;
+	$node->start;
+	return $node;
+}
+
+# The n-th uuid of a kind.
+sub uuid
+{
+	my ($kind, $n) = @_;
+	return sprintf('%08x-0000-4000-8000-%012x', $kind, $n);
+}
+
+# The database's worker, or the empty string.
+sub worker_pid
+{
+	my ($node, $db) = @_;
+	return $node->safe_psql('postgres',
+		"SELECT pid FROM pg_stat_activity WHERE backend_type = 'dugong worker' AND datname = '$db'");
+}
+
+# Waits until a worker, another than this one, has the database.
+sub wait_for_worker
+{
+	my ($node, $db, $other) = @_;
+
+	$node->poll_query_until('postgres',
+		"SELECT count(*) = 1 FROM pg_stat_activity WHERE backend_type = 'dugong worker' AND datname = '$db'"
+		  . ' AND pid <> ' . ($other || 0))
+	  or die "no worker in $db";
+	return worker_pid($node, $db);
+}
+
+sub equality
+{
+	my $schema = shift // 'public';
+	my $fold =
+	  "SELECT (f.s).id, (f.s).owner, (f.s).balance, f.tenant_id FROM (SELECT $schema.bank_account_fold(e ORDER BY e.sequence_number) AS s, e.tenant_id "
+	  . 'FROM dugong.domain_events e GROUP BY e.aggregate_id, e.tenant_id) f WHERE (f.s).id IS NOT NULL';
+	my $model = "SELECT id, owner, balance, tenant_id FROM $schema.bank_account_query_model";
+
+	return "SELECT NOT EXISTS (($model) EXCEPT ALL ($fold)) AND NOT EXISTS (($fold) EXCEPT ALL ($model))";
+}
+
+# Is the query model equal to the fold of every account, now?
+sub is_caught_up
+{
+	my ($node, $db, $schema) = @_;
+	return $node->safe_psql($db, equality($schema)) eq 't';
+}
+
+sub wait_for_equality
+{
+	my ($node, $db, $what, $schema) = @_;
+	ok($node->poll_query_until($db, equality($schema)), $what);
+	return;
+}
+
+sub is_equal_to_fold
+{
+	my ($node, $db, $what, $schema) = @_;
+	ok(is_caught_up($node, $db, $schema), $what);
+	return;
+}
+
+1;
