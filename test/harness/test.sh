@@ -110,12 +110,11 @@ run_pgtap() {
 		"${names[@]/%/.sql}"
 }
 
-# run_isolation DIRECTORY [VARIABLE=value...]: without the worker, which would blur what a spec shows.
+# run_isolation DIRECTORY [VARIABLE=value...]
 run_isolation() {
 	cluster_start "$(basename "$1")_specs" "${server_settings[@]}"
 	expect "$1/expected"
-	PGOPTIONS='-c dugong.max_workers=0' \
-		make -s installcheck REGRESS= ISOLATION="${names[*]}" TAP_TESTS= "${@:2}"
+	make -s installcheck REGRESS= ISOLATION="${names[*]}" TAP_TESTS= "${@:2}"
 }
 
 # TAP tests make their own clusters
