@@ -118,9 +118,10 @@ checkpoint_add_hole(Checkpoint *checkpoint, int64 first, int64 last,
 static void
 save_position(const Checkpoint *checkpoint, Datum projection)
 {
+	/* ON CONFLICT: a stale REPEATABLE READ snapshot gets 40001, not 23505. */
 	static SavedPlan insert_checkpoint = {
 		.sql = "INSERT INTO dugong.checkpoints (projection, position, system_identifier, database_oid) "
-		"VALUES ($1, $2, $3, $4)",
+		"VALUES ($1, $2, $3, $4) ON CONFLICT (projection) DO NOTHING",
 		.nargs = 4,
 		.argtypes = {TEXTOID, INT8OID, INT8OID, OIDOID}
 	};

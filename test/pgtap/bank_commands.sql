@@ -172,7 +172,7 @@ SELECT is((SELECT balance FROM bank_get_account(:a)), 750::numeric, 'the deposit
 SELECT is((SELECT balance FROM bank_get_account(:b)), 250::numeric, 'and so did the closing');
 SELECT is((bank_deposit(:a, 1)).balance, 751::numeric, 'the account goes on');
 SELECT is((SELECT array_agg(sequence_number ORDER BY position) FROM dugong.event_log WHERE aggregate_id = :a),
-    (SELECT array_agg(n) FROM generate_series(1, 8) AS n), 'without a hole in its numbers');
+    (SELECT array_agg(n) FROM generate_series(1::bigint, 8) AS n), 'without a hole in its numbers');
 
 SELECT * FROM finish();
 ROLLBACK;

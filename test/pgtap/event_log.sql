@@ -116,6 +116,7 @@ FROM (VALUES
     ('a0000000-0000-4000-8000-00000000000a', 'Noted', 1, NULL)) AS other (id, type, version, payload);
 
 -- Append-only
+SET LOCAL client_min_messages = warning;
 SELECT is(current_setting('is_superuser'), 'on', 'as superuser');
 CREATE FUNCTION pg_temp.append_only() RETURNS SETOF text LANGUAGE sql AS $f$
     SELECT pg_temp.refused('UG005', command)
@@ -194,11 +195,11 @@ SELECT lives_ok(pg_temp.restore(:last + 500, 1), 'in any order');
 SELECT is((SELECT "timestamp" FROM dugong.event_log WHERE position = :last + 500), '2001-01-01'::timestamptz, 'as it is');
 SELECT is((SELECT balance FROM bank_get_account('f0000000-0000-4000-8000-00000000000f')), 6::numeric, 'the account is there');
 SELECT is((bank_deposit('f0000000-0000-4000-8000-00000000000f', 1)).balance, 7::numeric, 'and goes on');
-SELECT is((SELECT max(position) FROM dugong.event_log), :last + 1001, 'behind the restored positions');
+SELECT is((SELECT max(position) FROM dugong.event_log), (:last + 1001)::bigint, 'behind the restored positions');
 SELECT throws_ok(pg_temp.restore(:last + 1000, 9), '23505', NULL, 'a position is unique');
 SELECT throws_ok(pg_temp.restore(0, 9), '22023', NULL, 'a position is greater than zero');
 CALL dugong.run_projections();
-SELECT is((SELECT max(position) FROM dugong.checkpoints), :last + 1001, 'the projection has handled all');
+SELECT is((SELECT max(position) FROM dugong.checkpoints), (:last + 1001)::bigint, 'the projection has handled all');
 SELECT throws_ok(pg_temp.restore(:last + 1001, 9), '55000', NULL, 'refused at the checkpoint');
 SELECT throws_ok(pg_temp.restore(:last + 600, 9), '55000', NULL, 'refused below the checkpoint');
 SELECT lives_ok(pg_temp.restore(:last + 1002, 4), 'accepted behind it');

@@ -101,6 +101,8 @@ sql_without_worker("SELECT bank_deposit('$anna', 1000)");
 ok(!is_caught_up($node, 'shop'), 'an append is not projected');
 $node->restart;
 wait_for_equality($node, 'shop', 'preloaded, the worker catches up after a restart, without an append');
+note("processes: " . $node->safe_psql('postgres',
+		"SELECT string_agg(concat_ws(' ', backend_type, datname, wait_event), ', ') FROM pg_stat_activity WHERE backend_type LIKE 'dugong%'"));
 
 # Preloaded, but no workers wanted
 $node->append_conf('postgresql.conf', "dugong.max_workers = 0\n");
