@@ -78,18 +78,24 @@ account_result(FunctionCallInfo fcinfo, const Aggregate *account)
 
 /*
  * Appends the event behind the account's last, and applies it.  If a racing
- * session has appended the very event, the account is what it is now.
+ * session has appended the very event, the account is what it is now, and the
+ * answer is false.
  */
-static void
+static bool
 account_append(Aggregate *account, LogRow *event, const pg_uuid_t *event_id)
 {
+	bool		appended;
+
+
 	if (event_id)
 		log_row_set(event, LOG_ID, UUIDPGetDatum(event_id));
 	log_row_set(event, LOG_SEQUENCE_NUMBER, Int64GetDatum(account->sequence_number + 1));
-	if (event_append(event))
+	appended = event_append(event);
+	if (appended)
 		aggregate_apply(account, event);
 	else
 		aggregate_build_current(account);
+	return appended;
 }
 
 /* The id of the deposit in the transfer whose withdrawal has the given id. */
@@ -231,8 +237,11 @@ append_transfer(Aggregate *from, Aggregate *to, LogRow *withdrawal, LogRow *depo
 	log_row_set(deposit, LOG_CORRELATION_ID, log_row_value(withdrawal, LOG_CORRELATION_ID));
 	log_row_set(deposit, LOG_TRIGGERED_BY_EVENT_ID, UUIDPGetDatum(event_id));
 
-	account_append(from, withdrawal, event_id);
-	account_append(to, deposit, transfer_deposit_id(event_id));
+	/* Both are new, or the transfer is not: an event of one half is not enough. */
+	if (!account_append(from, withdrawal, event_id))
+		report_event_id_reused(event_id);
+	if (!account_append(to, deposit, transfer_deposit_id(event_id)))
+		report_event_id_reused(transfer_deposit_id(event_id));
 }
 
 /* bank_transfer(from_account_id, to_account_id, amount, event_id) */

@@ -15,6 +15,7 @@
 #include "miscadmin.h"
 #include "projection/checkpoint.h"
 #include "store/home.h"
+#include "store/restore.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "util/plan.h"
@@ -186,4 +187,5 @@ checkpoint_save(const Checkpoint *checkpoint, const char *projection)
 	save_position(checkpoint, CStringGetTextDatum(projection));
 	save_holes(checkpoint, CStringGetTextDatum(projection));
 	SPI_finish();
+	restore_floor_moved();
 }

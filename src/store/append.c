@@ -85,6 +85,15 @@ report_conflict(const AggregateKey *key, int64 expected, int64 actual)
 }
 
 static void
+report_invalid(const char *what)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+			 errmsg("%s", what)));
+}
+
+/* The table's CHECKs say some of it again, but only after a position is drawn. */
+static void
 check_row(const LogRow *row)
 {
 	int32		type_id;
@@ -100,11 +109,16 @@ check_row(const LogRow *row)
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
 				 errmsg("aggregate type with id %d does not exist", type_id)));
+	if (VARSIZE_ANY_EXHDR(DatumGetTextPP(log_row_value(row, LOG_TYPE))) == 0)
+		report_invalid("type of a domain event must not be empty");
+	if (DatumGetInt32(log_row_value(row, LOG_VERSION)) < 1)
+		report_invalid("version of a domain event must be greater than zero");
+	if (!log_row_isnull(row, LOG_SEQUENCE_NUMBER) &&
+		DatumGetInt64(log_row_value(row, LOG_SEQUENCE_NUMBER)) < 1)
+		report_invalid("sequence number of a domain event must be greater than zero");
 	if (!log_row_isnull(row, LOG_TIMESTAMP) &&
 		TIMESTAMP_NOT_FINITE(DatumGetTimestampTz(log_row_value(row, LOG_TIMESTAMP))))
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("timestamp of a domain event must be finite")));
+		report_invalid("timestamp of a domain event must be finite");
 }
 
 /*

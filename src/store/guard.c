@@ -33,6 +33,20 @@ PG_FUNCTION_INFO_V1(dugong_guard_drop);
 
 static object_access_hook_type next_object_access_hook;
 
+/*
+ * The log at the start of the running command.  By the time that it is its
+ * turn to go, its schema may be gone, and with it the name.
+ */
+static Oid	guarded_log;
+
+static Oid
+find_log(void)
+{
+	Oid			namespace = get_namespace_oid("dugong", true);
+
+	return OidIsValid(namespace) ? get_relname_relid("event_log", namespace) : InvalidOid;
+}
+
 /* BEFORE UPDATE, DELETE, TRUNCATE trigger; UG005, always. */
 Datum
 dugong_refuse_change(PG_FUNCTION_ARGS)
@@ -57,6 +71,7 @@ dugong_guard_drop(PG_FUNCTION_ARGS)
 		ereport(ERROR,
 				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
 				 errmsg("function must be called as an event trigger")));
+	guarded_log = find_log();
 	PG_RETURN_NULL();
 }
 
@@ -86,9 +101,7 @@ object_access(ObjectAccessType access, Oid class, Oid object, int subobject, voi
 	if (access != OAT_DROP || class != RelationRelationId || subobject != 0 ||
 		dugong_allow_drop)
 		return;
-	if (object != get_relname_relid("event_log", get_namespace_oid("dugong", true)))
-		return;
-	if (log_holds_events(object))
+	if ((object == guarded_log || object == find_log()) && log_holds_events(object))
 		ereport(ERROR,
 				(errcode(ERRCODE_DUGONG_APPEND_ONLY),
 				 errmsg("cannot drop the event log while it holds events"),

@@ -110,6 +110,13 @@ restore_finish(void)
 	state.highest = 0;
 }
 
+/* A checkpoint has moved in this transaction: the floor is to be read again. */
+void
+restore_floor_moved(void)
+{
+	state.subid = InvalidSubTransactionId;
+}
+
 /* Has this transaction restored a row? */
 bool
 restore_in_progress(void)

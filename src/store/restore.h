@@ -12,6 +12,7 @@
 extern void restore_init(void);
 extern void restore_accept(Relation log, int64 position);
 extern void restore_finish(void);
+extern void restore_floor_moved(void);
 extern bool restore_in_progress(void);
 
 #endif							/* DUGONG_RESTORE_H */

@@ -14,7 +14,8 @@ PG_FUNCTION_INFO_V1(dugong_domain_events_insert);
 
 /*
  * INSTEAD OF INSERT row trigger: appends the event and returns it as stored,
- * so that RETURNING shows what was assigned.
+ * so that RETURNING shows what was assigned.  It runs with the rights of the
+ * log's owner, and so takes no position: a restore is the owner's own doing.
  */
 Datum
 dugong_domain_events_insert(PG_FUNCTION_ARGS)
@@ -34,6 +35,11 @@ dugong_domain_events_insert(PG_FUNCTION_ARGS)
 
 	desc = RelationGetDescr(trigger->tg_relation);
 	heap_deform_tuple(trigger->tg_trigtuple, desc, fields.values, fields.nulls);
+	if (!event_isnull(&fields, EVENT_POSITION))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("position of a domain event cannot be given"),
+				 errhint("To restore an event, insert it into dugong.event_log.")));
 	event_fields_to_row(&fields, &row);
 	event_append(&row);
 	event_fields_from_row(&fields, &row);

@@ -1,6 +1,6 @@
 -- What each command of the bank account does, and what it refuses.
 BEGIN;
-SELECT no_plan();
+SELECT plan(103);
 
 \set a '''a0000000-0000-4000-8000-00000000000a'''
 \set b '''b0000000-0000-4000-8000-00000000000b'''

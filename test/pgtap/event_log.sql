@@ -1,6 +1,6 @@
 -- The log: what an INSERT is given, and what is refused to everybody.
 BEGIN;
-SELECT no_plan();
+SELECT plan(79);
 
 CREATE FUNCTION pg_temp.bank() RETURNS int LANGUAGE sql IMMUTABLE
 RETURN dugong.aggregate_type_id('BankingContext-AccountService', 'BankAccount');
@@ -118,7 +118,7 @@ FROM (VALUES
 -- Append-only
 SET LOCAL client_min_messages = warning;
 SELECT is(current_setting('is_superuser'), 'on', 'as superuser');
-CREATE FUNCTION pg_temp.append_only() RETURNS SETOF text LANGUAGE sql AS $f$
+CREATE FUNCTION pg_temp.append_only(relation text) RETURNS SETOF text LANGUAGE sql AS $f$
     SELECT pg_temp.refused('UG005', command)
     FROM (VALUES
         ('UPDATE dugong.event_log SET type = ''x'''),
@@ -133,6 +133,7 @@ CREATE FUNCTION pg_temp.append_only() RETURNS SETOF text LANGUAGE sql AS $f$
         ('UPDATE dugong.domain_events SET type = ''x'' WHERE false'),
         ('DELETE FROM dugong.domain_events'),
         ('DELETE FROM dugong.domain_events WHERE false')) AS forbidden (command)
+    WHERE strpos(command, relation) > 0
     UNION ALL
     -- PostgreSQL itself has no TRUNCATE, ON CONFLICT or (before 17) MERGE for such a view
     SELECT matches(pg_temp.detail(command), '^(42809|42P10|0A000|UG005) ', command)
@@ -140,10 +141,17 @@ CREATE FUNCTION pg_temp.append_only() RETURNS SETOF text LANGUAGE sql AS $f$
         ('TRUNCATE dugong.domain_events'),
         ('MERGE INTO dugong.domain_events l USING (SELECT 1) AS one ON true WHEN MATCHED THEN DELETE'),
         ('INSERT INTO dugong.domain_events (aggregate_type, aggregate_id, type) VALUES (''BankAccount'', gen_random_uuid(), ''Noted'') ON CONFLICT (id) DO UPDATE SET type = ''x''')) AS forbidden (command)
+    WHERE strpos(command, relation) > 0
 $f$;
-SELECT pg_temp.append_only();
+SELECT pg_temp.append_only('dugong');
 SET LOCAL session_replication_role = replica;
-SELECT pg_temp.append_only();
+SELECT pg_temp.append_only('dugong.event_log');
+-- A view's triggers cannot be enabled always; without them a change of the view does nothing
+CREATE TEMP TABLE events_before AS TABLE dugong.domain_events;
+UPDATE dugong.domain_events SET type = 'x';
+DELETE FROM dugong.domain_events;
+SELECT results_eq('SELECT * FROM dugong.domain_events ORDER BY position',
+    'SELECT * FROM events_before ORDER BY position', 'the view changes nothing in replica mode');
 SELECT pg_temp.refused('UG001', $$INSERT INTO dugong.event_log (aggregate_type_id, aggregate_id, type, sequence_number)
     VALUES (pg_temp.bank(), 'a0000000-0000-4000-8000-00000000000a', 'Noted', 1)$$);
 RESET session_replication_role;

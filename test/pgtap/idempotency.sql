@@ -1,6 +1,6 @@
 -- A command that is repeated with its event id appends nothing; anything else under that id is UG006.
 BEGIN;
-SELECT no_plan();
+SELECT plan(63);
 
 CREATE FUNCTION pg_temp.a() RETURNS uuid LANGUAGE sql IMMUTABLE RETURN 'a0000000-0000-4000-8000-00000000000a'::uuid;
 CREATE FUNCTION pg_temp.b() RETURNS uuid LANGUAGE sql IMMUTABLE RETURN 'b0000000-0000-4000-8000-00000000000b'::uuid;
