@@ -49,6 +49,8 @@ launch_worker(Oid database, Oid tablespace, BackgroundWorkerHandle **handle)
 	worker.bgw_restart_time = WORKER_RESTART_TIME;
 	worker.bgw_main_arg = ObjectIdGetDatum(database);
 	memcpy(worker.bgw_extra, &tablespace, sizeof(tablespace));
+	if (handle)
+		worker.bgw_notify_pid = MyProcPid;	/* it is going to wait */
 	return RegisterDynamicBackgroundWorker(&worker, handle);
 }
 
