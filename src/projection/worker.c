@@ -165,7 +165,8 @@ prepare_work(void)
 	bool		proceed;
 
 	transaction_begin("dugong: starting");
-	proceed = database_is_ordinary() && OidIsValid(get_extension_oid("dugong", true));
+	proceed = dugong_max_workers > 0 && database_is_ordinary() &&
+		OidIsValid(get_extension_oid("dugong", true));
 	if (proceed)
 	{
 		check_guards();

@@ -222,6 +222,19 @@ current_head(Relation log, const AggregateKey *key, AggregateHead *head)
 	}
 }
 
+/* Takes the lock of the row's aggregate, unless the row is to be its first. */
+static void
+lock_stream(const LogRow *row)
+{
+	AggregateKey key;
+
+	if (!log_row_isnull(row, LOG_SEQUENCE_NUMBER) &&
+		DatumGetInt64(log_row_value(row, LOG_SEQUENCE_NUMBER)) == 1)
+		return;
+	log_row_key(row, &key);
+	aggregate_lock(&key);
+}
+
 /* Gives the row its sequence number, timestamp, id and position. */
 static void
 assign_place(Relation log, LogRow *row)
@@ -232,8 +245,7 @@ assign_place(Relation log, LogRow *row)
 	AggregateHead head;
 
 	log_row_key(row, &key);
-	if (wanted != 1)
-		aggregate_lock(&key);
+	lock_stream(row);
 	current_head(log, &key, &head);
 	if (!log_row_isnull(row, LOG_SEQUENCE_NUMBER) && wanted != head.sequence_number + 1)
 		report_conflict(&key, wanted - 1, head.sequence_number);
@@ -369,14 +381,20 @@ event_append(LogRow *row)
 	bool		contested = !restore &&
 		(!log_row_isnull(row, LOG_ID) || any_number ||
 		 DatumGetInt64(log_row_value(row, LOG_SEQUENCE_NUMBER)) == 1);
-	Relation	log = log_open(RowExclusiveLock);
+	Relation	log;
 	bool		inserted;
 
+	if (!restore)
+	{
+		context_fill(row);
+		check_row(row);
+		lock_stream(row);
+	}
+	log = log_open(RowExclusiveLock);
 	while (!(inserted = insert_row(log, row, contested)))
 	{
 		LogRow		stored;
 
-		context_fill(row);
 		if (!log_row_isnull(row, LOG_ID) && is_stored(log, row, &stored))
 		{
 			*row = stored;
