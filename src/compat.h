@@ -29,6 +29,13 @@
 #define proc_local_xid(proc) ((proc)->lxid)
 #endif
 
+/* 17 added: does a stronger lock do, too? */
+#if PG_VERSION_NUM >= 170000
+#define lock_held_by_me(tag, mode) LockHeldByMe(tag, mode, false)
+#else
+#define lock_held_by_me(tag, mode) LockHeldByMe(tag, mode)
+#endif
+
 /* 18 added a place for instrumentation. */
 #if PG_VERSION_NUM >= 180000
 #define index_beginscan_compat(heap, index, snapshot, nkeys) \

@@ -14,6 +14,7 @@
 
 #include "access/xact.h"
 #include "common/hashfn.h"
+#include "compat.h"
 #include "miscadmin.h"
 #include "storage/lmgr.h"
 #include "store/aggregate_lock.h"
@@ -112,6 +113,8 @@ lock_one(uint64 key)
 
 	if (taken >= MAX_AGGREGATE_LOCKS)
 	{
+		if (lock_held_by_me(&tag, ExclusiveLock))
+			return;
 		LockRelationOid(dugong_relid("event_log"), ShareRowExclusiveLock);
 		return;
 	}
