@@ -18,6 +18,8 @@ sub new_server
 	my $node = PostgreSQL::Test::Cluster->new($name);
 
 	$node->init;
+	# A worker lives on for ten idle seconds; several databases need more than the 8 slots of the default
+	$node->append_conf('postgresql.conf', "max_worker_processes = 24\n");
 	$node->append_conf('postgresql.conf', "$_\n") foreach @conf;
 	$node->start;
 	return $node;
