@@ -18,6 +18,7 @@
 #include "errors.h"
 #include "miscadmin.h"
 #include "storage/lmgr.h"
+#include "store/home.h"
 #include "store/log.h"
 #include "store/restore.h"
 #include "utils/acl.h"
@@ -32,17 +33,25 @@ static struct
 	int64		highest;		/* highest restored; 0 = sequence is past it */
 }			state;
 
+/*
+ * A checkpoint that was itself restored does not count: nothing was handled
+ * here yet, and parallel restores load it before the log.
+ */
 static int64
 read_floor(void)
 {
 	static SavedPlan select_floor = {
-		.sql = "SELECT pg_catalog.max(position) FROM dugong.checkpoints"
+		.sql = "SELECT pg_catalog.max(position) FROM dugong.checkpoints "
+		"WHERE system_identifier OPERATOR(pg_catalog.=) $1 AND database_oid OPERATOR(pg_catalog.=) $2",
+		.nargs = 2,
+		.argtypes = {INT8OID, OIDOID}
 	};
+	Datum		values[] = {Int64GetDatum(home_system_identifier()), ObjectIdGetDatum(MyDatabaseId)};
 	bool		isnull;
 	int64		floor;
 
 	SPI_connect();
-	plan_execute(&select_floor, NULL, NULL, false);
+	plan_execute(&select_floor, values, NULL, false);
 	floor = DatumGetInt64(plan_result(0, 1, &isnull));
 	SPI_finish();
 	return isnull ? 0 : floor;

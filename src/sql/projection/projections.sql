@@ -1,8 +1,8 @@
 -- Projections and how far they have come.
 --
--- A dump loads them in the order of their foreign keys: the log, the registry,
--- the checkpoints.  That matters: a row of the log is refused at or below a
--- checkpoint.
+-- A serial dump loads them in the order of their foreign keys: the log, the
+-- registry, the checkpoints.  A parallel one does not; src/store/restore.c
+-- does not rely on it.
 
 CREATE TABLE dugong.projections (
     name text PRIMARY KEY CHECK (name <> ''),
