@@ -14,6 +14,7 @@
 #include "postgres.h"
 
 #include "access/transam.h"
+#include "access/twophase.h"
 #include "access/xact.h"
 #include "compat.h"
 #include "miscadmin.h"
@@ -40,15 +41,20 @@ vxid_get_xid(VirtualTransactionId vxid)
 {
 	volatile PGPROC *proc;
 	TransactionId xid;
+	bool		have_more;
 
 	/* A prepared transaction shows its transaction id there. */
 	if (VirtualTransactionIdIsRecoveredPreparedXact(vxid))
 		return vxid.localTransactionId;
 	proc = vxid_get_proc(vxid);
-	if (proc == NULL)
-		return InvalidTransactionId;
-	xid = proc->xid;
-	return proc_local_xid(proc) == vxid.localTransactionId ? xid : InvalidTransactionId;
+	if (proc)
+	{
+		xid = proc->xid;
+		if (proc_local_xid(proc) == vxid.localTransactionId && TransactionIdIsValid(xid))
+			return xid;
+	}
+	/* Its session prepared it, and may run another one now. */
+	return TwoPhaseGetXidByVirtualXID(vxid, &have_more);
 }
 
 static VirtualTransactionId *
@@ -71,7 +77,8 @@ candidates_list(Candidates *candidates)
 {
 	int			nholders;
 	VirtualTransactionId *holders = lock_holders(&nholders);
-	TransactionId own = GetTopTransactionIdIfAny();
+	TransactionId own = IsolationUsesXactSnapshot() ?
+		GetTopTransactionId() : GetTopTransactionIdIfAny();
 
 	candidates->count = 0;
 	candidates->xids = palloc((nholders + 1) * sizeof(uint64));
