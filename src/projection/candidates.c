@@ -43,7 +43,7 @@ vxid_get_xid(VirtualTransactionId vxid)
 	TransactionId xid;
 	bool		have_more;
 
-	/* A prepared transaction shows its transaction id there. */
+	/* Prepared before the last restart: its transaction id stands there. */
 	if (VirtualTransactionIdIsRecoveredPreparedXact(vxid))
 		return vxid.localTransactionId;
 	proc = vxid_get_proc(vxid);
@@ -71,6 +71,10 @@ lock_holders(int *count)
  * Lists them, in the current memory context.  Called after the snapshot was
  * taken.  The caller's own transaction is one of them if it has an id: the
  * lock manager does not report one's own locks.
+ *
+ * Under REPEATABLE READ it is one in any case.  All its batches share one
+ * snapshot, and what has ended since that was taken holds no lock any more; so
+ * a hole that it notes must outlive it.
  */
 void
 candidates_list(Candidates *candidates)
