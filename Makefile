@@ -12,7 +12,12 @@ SQL_PARTS = \
 	store/aggregate_types.sql \
 	store/log.sql \
 	store/view.sql \
+	store/append.sql \
+	store/read.sql \
+	store/message.sql \
+	store/row_event.sql \
 	store/guard.sql \
+	aggregate/registry.sql \
 	broker/publish.sql \
 	projection/projections.sql \
 	bank_account/fold.sql \

@@ -45,4 +45,20 @@
 	index_beginscan(heap, index, snapshot, nkeys, 0)
 #endif
 
+/* 16 made privilege checks one function for all kinds of objects. */
+#if PG_VERSION_NUM >= 160000
+#define function_aclcheck(oid, role) object_aclcheck(ProcedureRelationId, oid, role, ACL_EXECUTE)
+#define type_aclcheck(oid, role) object_aclcheck(TypeRelationId, oid, role, ACL_USAGE)
+#else
+#define function_aclcheck(oid, role) pg_proc_aclcheck(oid, role, ACL_EXECUTE)
+#define type_aclcheck(oid, role) pg_type_aclcheck(oid, role, ACL_USAGE)
+#endif
+
+/* 16 made the last argument an error-saving node. */
+#if PG_VERSION_NUM >= 160000
+#define parse_type_string(string, type, typmod) (void) parseTypeString(string, type, typmod, NULL)
+#else
+#define parse_type_string(string, type, typmod) parseTypeString(string, type, typmod, false)
+#endif
+
 #endif							/* DUGONG_COMPAT_H */

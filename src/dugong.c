@@ -12,6 +12,7 @@
 #include "projection/launcher.h"
 #include "store/aggregate_lock.h"
 #include "store/aggregate_type.h"
+#include "store/event_type.h"
 #include "store/guard.h"
 #include "store/restore.h"
 
@@ -24,6 +25,7 @@ _PG_init(void)
 {
 	guc_init();
 	aggregate_type_init();
+	event_type_init();
 	aggregate_lock_init();
 	restore_init();
 	guard_init();

@@ -26,5 +26,7 @@
 #define ERRCODE_DUGONG_CORRUPT_STREAM MAKE_SQLSTATE('U', 'G', '0', '0', '7')
 /* the payload is not what the event's type declares */
 #define ERRCODE_DUGONG_EVENT_TYPE_MISMATCH MAKE_SQLSTATE('U', 'G', '0', '0', '8')
+/* the aggregate belongs to another origin */
+#define ERRCODE_DUGONG_OTHER_ORIGIN MAKE_SQLSTATE('U', 'G', '0', '0', '9')
 
 #endif							/* DUGONG_ERRORS_H */

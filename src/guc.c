@@ -13,6 +13,7 @@
 #include "utils/guc.h"
 
 char	   *dugong_tenant_id;
+char	   *dugong_origin;
 char	   *dugong_correlation_id;
 char	   *dugong_triggered_by_event_id;
 char	   *dugong_triggered_by_user_id;
@@ -76,6 +77,11 @@ define_context(void)
 static void
 define_behaviour(void)
 {
+	DefineCustomStringVariable("dugong.origin",
+							   "Origin of the aggregate types that are created without one.",
+							   "Empty means the name of the database.",
+							   &dugong_origin, "", PGC_USERSET, 0,
+							   NULL, NULL, NULL);
 	DefineCustomBoolVariable("dugong.allow_drop",
 							 "Allows the event log to be dropped while it holds events.",
 							 NULL,

@@ -14,6 +14,7 @@ extern char *dugong_triggered_by_event_id;
 extern char *dugong_triggered_by_user_id;
 extern char *dugong_metadata;
 
+extern char *dugong_origin;		/* of new aggregate types; "" = the database's name */
 extern bool dugong_allow_drop;	/* may the log be dropped while it holds events? */
 extern int	dugong_batch_size;	/* events that a projection takes per transaction */
 extern int	dugong_poll_interval;	/* ms between two polls nobody asked for */

@@ -17,6 +17,7 @@
 #include "utils/datum.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
+#include "util/identity.h"
 #include "util/ids.h"
 
 /* An aggregate without events; it lives in the current memory context. */
@@ -25,7 +26,7 @@ aggregate_init(Aggregate *aggregate, const AggregateKey *key)
 {
 	memset(aggregate, 0, sizeof(*aggregate));
 	aggregate->key = *key;
-	aggregate->type = aggregate_type_by_id(key->type_id);
+	aggregate->type = aggregate_type_get(key->type_id);
 	aggregate->context = AllocSetContextCreate(CurrentMemoryContext, "dugong aggregate",
 											   ALLOCSET_SMALL_SIZES);
 	aggregate->event_context = AllocSetContextCreate(aggregate->context, "dugong event",
@@ -103,7 +104,7 @@ keep_state(Aggregate *aggregate, Datum state, bool isnull)
 }
 
 static void
-apply_event(Aggregate *aggregate, const LogRow *row, TupleDesc desc)
+apply_event(Aggregate *aggregate, const LogRow *row, EventReader *reader)
 {
 	ErrorContextCallback callback = {
 		.callback = name_event,
@@ -117,7 +118,7 @@ apply_event(Aggregate *aggregate, const LogRow *row, TupleDesc desc)
 	error_context_stack = &callback;
 	check_sequence(aggregate, DatumGetInt64(log_row_value(row, LOG_SEQUENCE_NUMBER)));
 	state = fold_step(&aggregate->fold, aggregate->state, &isnull,
-					  domain_event_form(row, desc));
+					  event_reader_form(reader, row));
 	MemoryContextSwitchTo(old);
 	keep_state(aggregate, state, isnull);
 	aggregate->sequence_number++;
@@ -125,14 +126,25 @@ apply_event(Aggregate *aggregate, const LogRow *row, TupleDesc desc)
 	error_context_stack = callback.previous;
 }
 
+/* The fold is a user's code: it runs as the owner of the aggregate type. */
+static void
+become_owner(const Aggregate *aggregate, Identity *before)
+{
+	identity_assume(before, aggregate_type_owner(aggregate->type), SECURITY_RESTRICTED_OPERATION);
+}
+
 /* Applies one more event. */
 void
 aggregate_apply(Aggregate *aggregate, const LogRow *row)
 {
-	TupleDesc	desc = domain_event_tupdesc();
+	EventReader reader;
+	Identity	before;
 
-	apply_event(aggregate, row, desc);
-	ReleaseTupleDesc(desc);
+	become_owner(aggregate, &before);
+	event_reader_open(&reader);
+	apply_event(aggregate, row, &reader);
+	event_reader_close(&reader);
+	identity_restore(&before);
 }
 
 /*
@@ -144,20 +156,24 @@ void
 aggregate_build(Aggregate *aggregate, Relation log, int64 to_sequence_number,
 				Snapshot snapshot)
 {
-	TupleDesc	desc = domain_event_tupdesc();
+	EventReader reader;
+	Identity	before;
 	LogScan		scan;
 	LogRow		row;
 
+	become_owner(aggregate, &before);
+	event_reader_open(&reader);
 	log_scan_stream(&scan, log, &aggregate->key, aggregate->sequence_number + 1,
 					to_sequence_number, ForwardScanDirection, snapshot);
 	while (log_scan_next(&scan))
 	{
 		CHECK_FOR_INTERRUPTS();
 		log_row_from_slot(&row, scan.slot);
-		apply_event(aggregate, &row, desc);
+		apply_event(aggregate, &row, &reader);
 	}
 	log_scan_end(&scan);
-	ReleaseTupleDesc(desc);
+	event_reader_close(&reader);
+	identity_restore(&before);
 }
 
 /*

@@ -12,6 +12,8 @@
 #include "aggregate/fold.h"
 #include "catalog/pg_aggregate.h"
 #include "catalog/pg_collation.h"
+#include "catalog/pg_type.h"
+#include "store/domain_event.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
 #include "utils/lsyscache.h"
@@ -40,6 +42,47 @@ read_initial(Fold *fold, HeapTuple tuple)
 		return;
 	getTypeInputInfo(fold->state_type, &input, &ioparam);
 	fold->initial = OidInputFunctionCall(input, TextDatumGetCString(value), ioparam, -1);
+}
+
+static void pg_attribute_noreturn()
+report_unusable(Oid oid, const char *why)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_WRONG_OBJECT_TYPE),
+			 errmsg("function %s cannot be used as a fold", format_procedure(oid)),
+			 errdetail("%s", why),
+			 errhint("A fold is an aggregate function of one dugong.domain_event.")));
+}
+
+/*
+ * Checks that a function can be a fold, and returns its transition function.
+ *
+ * Errors: 42809.
+ */
+Oid
+fold_check(Oid oid)
+{
+	HeapTuple	tuple = SearchSysCache1(AGGFNOID, ObjectIdGetDatum(oid));
+	Form_pg_aggregate aggregate;
+	Oid		   *argtypes;
+	int			nargs;
+	Oid			transition;
+
+	if (!HeapTupleIsValid(tuple))
+		report_unusable(oid, "It is not an aggregate function.");
+	aggregate = (Form_pg_aggregate) GETSTRUCT(tuple);
+	if (aggregate->aggkind != AGGKIND_NORMAL)
+		report_unusable(oid, "It is an ordered-set aggregate.");
+	if (OidIsValid(aggregate->aggfinalfn))
+		report_unusable(oid, "It has a final function.");
+	(void) get_func_signature(oid, &argtypes, &nargs);
+	if (nargs != 1 || argtypes[0] != domain_event_typeid())
+		report_unusable(oid, "Its argument is not dugong.domain_event.");
+	if (aggregate->aggtranstype == INTERNALOID || IsPolymorphicType(aggregate->aggtranstype))
+		report_unusable(oid, "Its state has no definite type.");
+	transition = aggregate->aggtransfn;
+	ReleaseSysCache(tuple);
+	return transition;
 }
 
 /*

@@ -22,6 +22,7 @@ typedef struct Fold
 	bool		initial_isnull;
 } Fold;
 
+extern Oid	fold_check(Oid oid);
 extern void fold_open(Fold *fold, const AggregateType *type);
 extern Datum fold_step(Fold *fold, Datum state, bool *isnull, Datum event);
 

@@ -20,8 +20,10 @@
 #include "store/aggregate_lock.h"
 #include "store/append.h"
 #include "store/context.h"
+#include "store/stored_event.h"
 #include "utils/builtins.h"
 #include "utils/snapmgr.h"
+#include "util/args.h"
 #include "util/ids.h"
 
 PG_FUNCTION_INFO_V1(bank_open_account);
@@ -30,23 +32,6 @@ PG_FUNCTION_INFO_V1(bank_withdraw);
 PG_FUNCTION_INFO_V1(bank_transfer);
 PG_FUNCTION_INFO_V1(bank_close_account);
 PG_FUNCTION_INFO_V1(bank_get_account);
-
-/* An argument that must not be null: 22004. */
-static Datum
-needed_argument(FunctionCallInfo fcinfo, int number, const char *name)
-{
-	if (PG_ARGISNULL(number))
-		ereport(ERROR,
-				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-				 errmsg("%s must not be null", name)));
-	return PG_GETARG_DATUM(number);
-}
-
-static pg_uuid_t *
-optional_uuid(FunctionCallInfo fcinfo, int number)
-{
-	return PG_ARGISNULL(number) ? NULL : PG_GETARG_UUID_P(number);
-}
 
 static void
 account_key(AggregateKey *key, const pg_uuid_t *id)
@@ -85,7 +70,6 @@ static bool
 account_append(Aggregate *account, LogRow *event, const pg_uuid_t *event_id)
 {
 	bool		appended;
-
 
 	if (event_id)
 		log_row_set(event, LOG_ID, UUIDPGetDatum(event_id));
@@ -167,10 +151,10 @@ new_account_id(const pg_uuid_t *event_id)
 Datum
 bank_open_account(PG_FUNCTION_ARGS)
 {
-	char	   *owner = check_owner(DatumGetTextPP(needed_argument(fcinfo, 0, "owner")));
-	Numeric		balance = check_initial_balance(DatumGetNumeric(needed_argument(fcinfo, 1, "initial balance")));
-	pg_uuid_t  *account_id = optional_uuid(fcinfo, 2);
-	pg_uuid_t  *event_id = optional_uuid(fcinfo, 3);
+	char	   *owner = check_owner(DatumGetTextPP(arg_needed(fcinfo, 0, "owner")));
+	Numeric		balance = check_initial_balance(DatumGetNumeric(arg_needed(fcinfo, 1, "initial balance")));
+	pg_uuid_t  *account_id = arg_uuid(fcinfo, 2);
+	pg_uuid_t  *event_id = arg_uuid(fcinfo, 3);
 	AggregateKey key;
 	Aggregate	account;
 	LogRow		event;
@@ -193,9 +177,9 @@ bank_open_account(PG_FUNCTION_ARGS)
 static Datum
 move_money(FunctionCallInfo fcinfo, const char *type)
 {
-	pg_uuid_t  *account_id = DatumGetUUIDP(needed_argument(fcinfo, 0, "account id"));
-	Numeric		amount = check_amount(DatumGetNumeric(needed_argument(fcinfo, 1, "amount")));
-	pg_uuid_t  *event_id = optional_uuid(fcinfo, 2);
+	pg_uuid_t  *account_id = arg_needed_uuid(fcinfo, 0, "account id");
+	Numeric		amount = check_amount(DatumGetNumeric(arg_needed(fcinfo, 1, "amount")));
+	pg_uuid_t  *event_id = arg_uuid(fcinfo, 2);
 	AggregateKey key;
 	Aggregate	account;
 	LogRow		event;
@@ -248,10 +232,10 @@ append_transfer(Aggregate *from, Aggregate *to, LogRow *withdrawal, LogRow *depo
 Datum
 bank_transfer(PG_FUNCTION_ARGS)
 {
-	pg_uuid_t  *from_id = DatumGetUUIDP(needed_argument(fcinfo, 0, "account id to transfer from"));
-	pg_uuid_t  *to_id = DatumGetUUIDP(needed_argument(fcinfo, 1, "account id to transfer to"));
-	Numeric		amount = check_amount(DatumGetNumeric(needed_argument(fcinfo, 2, "amount")));
-	pg_uuid_t  *event_id = optional_uuid(fcinfo, 3);
+	pg_uuid_t  *from_id = arg_needed_uuid(fcinfo, 0, "account id to transfer from");
+	pg_uuid_t  *to_id = arg_needed_uuid(fcinfo, 1, "account id to transfer to");
+	Numeric		amount = check_amount(DatumGetNumeric(arg_needed(fcinfo, 2, "amount")));
+	pg_uuid_t  *event_id = arg_uuid(fcinfo, 3);
 	AggregateKey from_key;
 	AggregateKey to_key;
 	Aggregate	from;
@@ -283,8 +267,8 @@ bank_transfer(PG_FUNCTION_ARGS)
 Datum
 bank_close_account(PG_FUNCTION_ARGS)
 {
-	pg_uuid_t  *account_id = DatumGetUUIDP(needed_argument(fcinfo, 0, "account id"));
-	pg_uuid_t  *event_id = optional_uuid(fcinfo, 1);
+	pg_uuid_t  *account_id = arg_needed_uuid(fcinfo, 0, "account id");
+	pg_uuid_t  *event_id = arg_uuid(fcinfo, 1);
 	AggregateKey key;
 	Aggregate	account;
 	LogRow		event;
@@ -317,7 +301,7 @@ bank_get_account(PG_FUNCTION_ARGS)
 		context = SRF_FIRSTCALL_INIT();
 		old = MemoryContextSwitchTo(context->multi_call_memory_ctx);
 		account = palloc(sizeof(Aggregate));
-		account_key(&key, DatumGetUUIDP(needed_argument(fcinfo, 0, "account id")));
+		account_key(&key, arg_needed_uuid(fcinfo, 0, "account id"));
 		aggregate_init(account, &key);
 		log = log_open(AccessShareLock);
 		aggregate_build(account, log, PG_INT64_MAX, GetActiveSnapshot());

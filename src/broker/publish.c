@@ -31,7 +31,7 @@ PG_FUNCTION_INFO_V1(dugong_event_mark);
 
 typedef struct Mark
 {
-	int32		type_id;
+	const AggregateType *type;
 	int			level;			/* subtransaction nesting level */
 	int64		position;		/* the last */
 	int64		count;
@@ -41,7 +41,7 @@ typedef struct Mark
 static List *marks;
 
 static Mark *
-mark_find(int32 type_id, int level)
+mark_find(const AggregateType *type, int level)
 {
 	ListCell   *cell;
 
@@ -49,7 +49,7 @@ mark_find(int32 type_id, int level)
 	{
 		Mark	   *mark = lfirst(cell);
 
-		if (mark->type_id == type_id && mark->level == level)
+		if (mark->type == type && mark->level == level)
 			return mark;
 	}
 	return NULL;
@@ -57,16 +57,16 @@ mark_find(int32 type_id, int level)
 
 /* The level's mark for a type, made now if there is none. */
 static Mark *
-mark_get(int32 type_id, int level)
+mark_get(const AggregateType *type, int level)
 {
-	Mark	   *mark = mark_find(type_id, level);
+	Mark	   *mark = mark_find(type, level);
 	MemoryContext old;
 
 	if (mark)
 		return mark;
 	old = MemoryContextSwitchTo(TopTransactionContext);
 	mark = palloc0(sizeof(Mark));
-	mark->type_id = type_id;
+	mark->type = type;
 	mark->level = level;
 	marks = lappend(marks, mark);
 	MemoryContextSwitchTo(old);
@@ -86,7 +86,7 @@ dugong_event_mark(PG_FUNCTION_ARGS)
 {
 	TriggerData *trigger = (TriggerData *) fcinfo->context;
 	TupleDesc	desc;
-	Datum		type_id;
+	const AggregateType *type;
 	Datum		position;
 	bool		isnull;
 
@@ -100,9 +100,12 @@ dugong_event_mark(PG_FUNCTION_ARGS)
 				 errmsg("function must be called as the trigger of dugong.event_log")));
 
 	desc = RelationGetDescr(trigger->tg_relation);
-	type_id = heap_getattr(trigger->tg_trigtuple, LOG_AGGREGATE_TYPE_ID, desc, &isnull);
+	type = aggregate_type_by_id(DatumGetInt32(heap_getattr(trigger->tg_trigtuple,
+														   LOG_AGGREGATE_TYPE_ID, desc, &isnull)));
+	if (type == NULL)
+		return PointerGetDatum(NULL);	/* a restore that loads the log first */
 	position = heap_getattr(trigger->tg_trigtuple, LOG_POSITION, desc, &isnull);
-	mark_add(mark_get(DatumGetInt32(type_id), GetCurrentTransactionNestLevel()),
+	mark_add(mark_get(type, GetCurrentTransactionNestLevel()),
 			 DatumGetInt64(position), 1);
 	return PointerGetDatum(NULL);
 }
@@ -127,7 +130,7 @@ at_subtransaction_end(SubXactEvent event, SubTransactionId mine,
 
 		if (mark->level < level)
 			continue;
-		outer = mark_find(mark->type_id, level - 1);
+		outer = mark_find(mark->type, level - 1);
 		if (event == SUBXACT_EVENT_COMMIT_SUB && outer == NULL)
 		{
 			mark->level = level - 1;
@@ -140,22 +143,24 @@ at_subtransaction_end(SubXactEvent event, SubTransactionId mine,
 	}
 }
 
-/* Queues the notification of one aggregate type. */
+/*
+ * Queues the notification of one aggregate type.  The type was found when it
+ * was marked: a commit must not have to read tables.
+ */
 static void
 publish_mark(const Mark *mark)
 {
-	const AggregateType *type = aggregate_type_by_id(mark->type_id);
 	StringInfoData payload;
+	char	   *name = text_to_cstring(mark->type->name);
 
-	if (type == NULL)
-		return;					/* it was dropped after the append */
 	initStringInfo(&payload);
 	appendStringInfoString(&payload, "{\"aggregateType\": ");
-	escape_json(&payload, text_to_cstring(type->name));
+	escape_json(&payload, name);
 	appendStringInfo(&payload, ", \"position\": " INT64_FORMAT ", \"count\": " INT64_FORMAT "}",
 					 mark->position, mark->count);
-	Async_Notify(type->channel, payload.data);
+	Async_Notify(mark->type->channel, payload.data);
 	pfree(payload.data);
+	pfree(name);
 }
 
 /* A transaction that restores rows publishes nothing. */

@@ -24,10 +24,10 @@
 #include "projection/query_model.h"
 #include "store/log.h"
 #include "utils/builtins.h"
-#include "utils/guc.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 #include "util/fault.h"
+#include "util/identity.h"
 #include "util/private_lock.h"
 
 /* An aggregate that has events in the batch. */
@@ -149,7 +149,7 @@ probe_hole(Batch *batch, const Hole *hole, const Candidates *running)
 	bool		limit = false;
 	LogScan		scan;
 
-	log_scan_positions(&scan, batch->log, hole->first, hole->last, batch->snapshot);
+	log_scan_positions(&scan, batch->log, hole->first, hole->last, ForwardScanDirection, batch->snapshot);
 	while (!limit && log_scan_next(&scan))
 	{
 		int64		position = slot_position(scan.slot);
@@ -213,7 +213,7 @@ read_above(Batch *batch)
 	ListCell   *cell;
 
 	log_scan_positions(&scan, batch->log, checkpoint->position + 1, PG_INT64_MAX,
-					   batch->snapshot);
+					   ForwardScanDirection, batch->snapshot);
 	while (batch->nevents < dugong_batch_size && log_scan_next(&scan))
 	{
 		int64		position = slot_position(scan.slot);
@@ -306,10 +306,7 @@ batch_run(const Projection *projection, bool wait)
 {
 	MemoryContext context;
 	MemoryContext old;
-	Relation	log;
-	Oid			user;
-	int			sec_context;
-	int			guc_level;
+	Identity	before;
 	BatchResult result;
 
 	if (!lock_projection(projection->name, wait))
@@ -318,18 +315,9 @@ batch_run(const Projection *projection, bool wait)
 	context = AllocSetContextCreate(CurrentMemoryContext, "dugong batch",
 									ALLOCSET_DEFAULT_SIZES);
 	old = MemoryContextSwitchTo(context);
-	log = log_open(AccessShareLock);
-	GetUserIdAndSecContext(&user, &sec_context);
-	SetUserIdAndSecContext(log->rd_rel->relowner, sec_context | SECURITY_LOCAL_USERID_CHANGE);
-	table_close(log, NoLock);
-	guc_level = NewGUCNestLevel();
-	(void) set_config_option("search_path", "pg_catalog, pg_temp", PGC_USERSET,
-							 PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
-
+	identity_assume(&before, dugong_owner(), SECURITY_LOCAL_USERID_CHANGE);
 	result = run_locked(projection);
-
-	AtEOXact_GUC(false, guc_level);
-	SetUserIdAndSecContext(user, sec_context);
+	identity_restore(&before);
 	MemoryContextSwitchTo(old);
 	MemoryContextDelete(context);
 	return result;

@@ -166,7 +166,7 @@ prepare_work(void)
 
 	transaction_begin("dugong: starting");
 	proceed = dugong_max_workers > 0 && database_is_ordinary() &&
-		OidIsValid(get_extension_oid("dugong", true));
+		OidIsValid(get_extension_oid("dugong", true)) && log_exists();
 	if (proceed)
 	{
 		check_guards();

@@ -4,6 +4,7 @@
 
 SELECT pg_catalog.pg_extension_config_dump('dugong.aggregate_types',
     $$WHERE NOT (origin = 'BankingContext-AccountService' AND name = 'BankAccount')$$);
+SELECT pg_catalog.pg_extension_config_dump('dugong.event_types', '');
 SELECT pg_catalog.pg_extension_config_dump('dugong.event_log', '');
 SELECT pg_catalog.pg_extension_config_dump('dugong.event_log_position_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('dugong.projections', $$WHERE name <> 'bank_account'$$);

@@ -26,6 +26,7 @@
  * all sessions together, 6,400 by default.
  */
 #define MAX_AGGREGATE_LOCKS 1000
+#define MAX_NEW_AGGREGATE_LOCKS 100
 
 /* Locks taken at each nesting level of subtransactions, and their sum. */
 static int *taken_at_level;
@@ -120,6 +121,19 @@ lock_one(uint64 key)
 	}
 	if (LockAcquire(&tag, ExclusiveLock, false, false) == LOCKACQUIRE_OK)
 		count_taken();
+}
+
+/*
+ * For an aggregate that is about to be opened: its unique key decides, so the
+ * lock is not needed.  With it, who comes second is refused before he draws a
+ * position; so it is taken while there are few.
+ */
+void
+aggregate_lock_new(const AggregateKey *key)
+{
+	if (taken < MAX_NEW_AGGREGATE_LOCKS)
+		lock_one(lock_key(key));
+	LockRelationOid(dugong_relid("event_log"), RowExclusiveLock);
 }
 
 /* Waits until no other transaction decides on the aggregate. */

@@ -10,6 +10,7 @@
 #include "store/log.h"
 
 extern void aggregate_lock_init(void);
+extern void aggregate_lock_new(const AggregateKey *key);
 extern void aggregate_lock(const AggregateKey *key);
 extern void aggregate_lock_pair(const AggregateKey *one, const AggregateKey *other);
 

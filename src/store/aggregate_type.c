@@ -3,42 +3,27 @@
  *		The names of aggregate types and what is registered of them.
  *
  * The log stores a small id instead of origin and name.  Each session keeps
- * the registry in memory: it has few rows.  A statement trigger on the table
- * (dugong.aggregate_types_changed) sends a relcache invalidation, whose
- * callback sets a flag and nothing more; the next look-up reads the table
- * again.  An abort processes the invalidation too, so a type whose creation
- * is rolled back is forgotten.
+ * the registry in memory: it has few rows.
  */
 #include "postgres.h"
 
-#include "access/xact.h"
-#include "commands/trigger.h"
+#include "catalog/pg_type.h"
 #include "lib/stringinfo.h"
 #include "store/aggregate_type.h"
 #include "store/log.h"
+#include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/hsearch.h"
-#include "utils/inval.h"
 #include "utils/memutils.h"
-#include "util/plan.h"
-
-PG_FUNCTION_INFO_V1(dugong_aggregate_types_changed);
+#include "util/table_watch.h"
 
 static HTAB *types;				/* in CacheMemoryContext, by id */
-static Oid	types_relid;		/* the table they were read from */
-static bool types_valid;
-
-static void
-invalidate(Datum arg, Oid relid)
-{
-	if (relid == InvalidOid || relid == types_relid)
-		types_valid = false;
-}
+static TableWatch watch;
 
 void
 aggregate_type_init(void)
 {
-	CacheRegisterRelcacheCallback(invalidate, (Datum) 0);
+	table_watch_init(&watch);
 }
 
 static void
@@ -53,10 +38,15 @@ create_cache(void)
 						HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
 }
 
-static char *
-keep_string(const char *string)
+/* Replaces a string in the cache if it is another one now. */
+static void
+keep_string(char **kept, const char *string)
 {
-	return string ? MemoryContextStrdup(CacheMemoryContext, string) : NULL;
+	if (*kept && string && strcmp(*kept, string) == 0)
+		return;
+	if (*kept)
+		pfree(*kept);
+	*kept = string ? MemoryContextStrdup(CacheMemoryContext, string) : NULL;
 }
 
 /* Enters one row of the last result into the cache. */
@@ -70,7 +60,6 @@ enter_row(int row)
 	int32		id = DatumGetInt32(plan_result(row, 1, &isnull));
 	char	   *origin = SPI_getvalue(tuple, desc, 2);
 	char	   *name = SPI_getvalue(tuple, desc, 3);
-	char	   *fold = SPI_getvalue(tuple, desc, 4);
 	AggregateType *type = hash_search(types, &id, HASH_ENTER, &found);
 
 	if (!found)
@@ -78,41 +67,43 @@ enter_row(int row)
 		MemoryContext old = MemoryContextSwitchTo(CacheMemoryContext);
 
 		type->fold = NULL;
+		type->owner = NULL;
 		type->origin = cstring_to_text(origin);
 		type->name = cstring_to_text(name);
 		type->channel = psprintf("%s-%s", origin, name);
 		MemoryContextSwitchTo(old);
 	}
-	if (type->fold == NULL || fold == NULL || strcmp(type->fold, fold) != 0)
-		type->fold = keep_string(fold);
+	keep_string(&type->owner, SPI_getvalue(tuple, desc, 4));
+	keep_string(&type->fold, SPI_getvalue(tuple, desc, 5));
+	type->strict = DatumGetBool(plan_result(row, 6, &isnull));
+	type->external = DatumGetBool(plan_result(row, 7, &isnull));
 	type->live = true;
 }
 
+/* Entries stay, for those who point to them. */
 static void
-read_types(void)
+clear_types(void)
 {
-	static SavedPlan select_types = {
-		.sql = "SELECT id, origin, name, fold FROM dugong.aggregate_types"
-	};
-	Oid			relid = dugong_relid("aggregate_types");
 	HASH_SEQ_STATUS seq;
 	AggregateType *type;
-	uint64		nrows;
 
 	if (types == NULL)
 		create_cache();
 	hash_seq_init(&seq, types);
 	while ((type = hash_seq_search(&seq)) != NULL)
 		type->live = false;
+}
 
-	types_relid = relid;
-	types_valid = true;
-	SPI_connect();
-	/* A parallel worker may not begin a command, and has a snapshot. */
-	nrows = plan_execute(&select_types, NULL, NULL, IsInParallelMode());
-	for (uint64 row = 0; row < nrows; row++)
-		enter_row(row);
-	SPI_finish();
+static void
+ensure_types(void)
+{
+	static SavedPlan select_types = {
+		.sql = "SELECT id, origin, name, owner, fold, strict, external FROM dugong.aggregate_types"
+	};
+
+	if (!watch.valid)
+		table_watch_read(&watch, dugong_relid("aggregate_types"), dugong_owner(), &select_types,
+						 clear_types, enter_row);
 }
 
 /* The type of an id, or NULL. */
@@ -121,10 +112,23 @@ aggregate_type_by_id(int32 id)
 {
 	AggregateType *type;
 
-	if (!types_valid)
-		read_types();
+	ensure_types();
 	type = hash_search(types, &id, HASH_FIND, NULL);
 	return type && type->live ? type : NULL;
+}
+
+/* The type of an id; 42704 if there is none. */
+const AggregateType *
+aggregate_type_get(int32 id)
+{
+	const AggregateType *type = aggregate_type_by_id(id);
+
+	if (type == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("aggregate type with id %d does not exist", id),
+				 errhint("Create it with dugong.create_aggregate_type().")));
+	return type;
 }
 
 static bool
@@ -156,21 +160,20 @@ report_ambiguous(const char *name)
 }
 
 /*
- * The type of a name.
+ * The type of a name, or NULL.
  *
  * origin: NULL = the only type of that name, whatever its origin.
- * Errors: 42704 if there is none, 42725 if there are several.
+ * Errors: 42725 if there are several.
  */
 const AggregateType *
-aggregate_type_by_name(const char *origin, const char *name)
+aggregate_type_find(const char *origin, const char *name)
 {
 	HASH_SEQ_STATUS seq;
 	AggregateType *type;
 	AggregateType *found = NULL;
 	int			nfound = 0;
 
-	if (!types_valid)
-		read_types();
+	ensure_types();
 	hash_seq_init(&seq, types);
 	while ((type = hash_seq_search(&seq)) != NULL)
 	{
@@ -183,23 +186,62 @@ aggregate_type_by_name(const char *origin, const char *name)
 	}
 	if (nfound > 1)
 		report_ambiguous(name);
-	if (nfound == 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_OBJECT),
-				 origin ?
-				 errmsg("aggregate type \"%s\" of origin \"%s\" does not exist", name, origin) :
-				 errmsg("aggregate type \"%s\" does not exist", name)));
 	return found;
 }
 
-/* AFTER statement trigger on dugong.aggregate_types. */
-Datum
-dugong_aggregate_types_changed(PG_FUNCTION_ARGS)
+static void
+report_missing(const char *origin, const char *name)
 {
-	if (!CALLED_AS_TRIGGER(fcinfo))
+	ereport(ERROR,
+			(errcode(ERRCODE_UNDEFINED_OBJECT),
+			 origin ?
+			 errmsg("aggregate type \"%s\" of origin \"%s\" does not exist", name, origin) :
+			 errmsg("aggregate type \"%s\" does not exist", name),
+			 errhint("Create it with dugong.create_aggregate_type().")));
+}
+
+/*
+ * The type of a name, as aggregate_type_find().
+ *
+ * Errors: 42704 if there is none, 42725 if there are several.
+ */
+const AggregateType *
+aggregate_type_by_name(const char *origin, const char *name)
+{
+	const AggregateType *type = aggregate_type_find(origin, name);
+
+	if (type == NULL)
+		report_missing(origin, name);
+	return type;
+}
+
+/* The type of a name, or of a channel where the name alone is ambiguous. */
+const AggregateType *
+aggregate_type_by_channel(const char *name)
+{
+	HASH_SEQ_STATUS seq;
+	AggregateType *type;
+	AggregateType *found = NULL;
+
+	ensure_types();
+	hash_seq_init(&seq, types);
+	while ((type = hash_seq_search(&seq)) != NULL)
+		if (type->live && strcmp(type->channel, name) == 0)
+			found = type;
+	return found ? found : aggregate_type_by_name(NULL, name);
+}
+
+/* The role whose rights the type's fold, upcasts and CHECKs have. */
+Oid
+aggregate_type_owner(const AggregateType *type)
+{
+	Oid			role = get_role_oid(type->owner, true);
+
+	if (!OidIsValid(role))
 		ereport(ERROR,
-				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
-				 errmsg("function must be called as a trigger")));
-	CacheInvalidateRelcache(((TriggerData *) fcinfo->context)->tg_relation);
-	return PointerGetDatum(NULL);
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("role \"%s\" does not exist", type->owner),
+				 errdetail("It owns aggregate type \"%s\".", text_to_cstring(type->name)),
+				 errhint("Give the type another owner with dugong.alter_aggregate_type().")));
+	return role;
 }

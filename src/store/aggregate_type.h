@@ -15,11 +15,18 @@ typedef struct AggregateType
 	text	   *origin;
 	text	   *name;
 	char	   *channel;		/* origin-name */
+	char	   *owner;			/* role whose rights its code has */
 	char	   *fold;			/* signature, or NULL */
+	bool		strict;			/* only declared event types */
+	bool		external;		/* another service's: events are only received */
 } AggregateType;
 
 extern void aggregate_type_init(void);
 extern const AggregateType *aggregate_type_by_id(int32 id);
+extern const AggregateType *aggregate_type_get(int32 id);
 extern const AggregateType *aggregate_type_by_name(const char *origin, const char *name);
+extern const AggregateType *aggregate_type_find(const char *origin, const char *name);
+extern const AggregateType *aggregate_type_by_channel(const char *name);
+extern Oid	aggregate_type_owner(const AggregateType *type);
 
 #endif							/* DUGONG_AGGREGATE_TYPE_H */

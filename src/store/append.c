@@ -2,15 +2,16 @@
  * append.c
  *		The one way an event gets into the log.
  *
- * Every row, whoever inserts it, passes event_assign, the BEFORE INSERT
- * trigger of the log.  It holds these rules:
+ * A row gets its place (assign_place) either here, on its way from
+ * event_append() into the table, or in event_assign, the BEFORE INSERT trigger
+ * of the table, if somebody inserts it with plain SQL.  Both hold these rules:
  *
  * - A position is drawn only after the transaction holds ROW EXCLUSIVE on the
  *   log (the INSERT took it) and has its transaction id.  Consumers rely on it
  *   to tell who can still fill a hole (projection/candidates.c).
  * - The sequence number is the predecessor's plus one, decided under the
- *   aggregate's lock and a snapshot of that moment.  A first event needs no
- *   lock: the unique key decides.
+ *   aggregate's lock and a snapshot of that moment.  A first event may do
+ *   without the lock: then the unique key decides.
  * - Nothing is drawn for an event that is refused.
  *
  * A row that brings its own position is a restore (restore.c).
@@ -28,11 +29,12 @@
 #include "store/aggregate_type.h"
 #include "store/append.h"
 #include "store/context.h"
+#include "store/event_type.h"
 #include "store/home.h"
+#include "store/horizon.h"
 #include "store/restore.h"
+#include "store/stored_event.h"
 #include "utils/builtins.h"
-#include "utils/datum.h"
-#include "utils/jsonb.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 #include "util/ids.h"
@@ -40,31 +42,15 @@
 
 PG_FUNCTION_INFO_V1(dugong_event_assign);
 
+/* Position of the row on its way into the table, which has its place; 0 = none. */
+static int64 placed_position;
+
 static void
 report_null(const char *what)
 {
 	ereport(ERROR,
 			(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
 			 errmsg("%s of a domain event must not be null", what)));
-}
-
-static void
-report_stale_snapshot(void)
-{
-	ereport(ERROR,
-			(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
-			 errmsg("could not serialize access due to concurrent append"),
-			 errhint("The transaction might succeed if retried.")));
-}
-
-/* UG006: the id stands for another event. */
-void
-report_event_id_reused(const pg_uuid_t *id)
-{
-	ereport(ERROR,
-			(errcode(ERRCODE_DUGONG_EVENT_ID_REUSED),
-			 errmsg("event id \"%s\" is in use for another event", uuid_to_cstring(id)),
-			 errhint("Give each command an id of its own, and repeat it only to retry the same command.")));
 }
 
 static void
@@ -92,11 +78,15 @@ report_invalid(const char *what)
 			 errmsg("%s", what)));
 }
 
-/* The table's CHECKs say some of it again, but only after a position is drawn. */
+/*
+ * The table's CHECKs say some of it again, but only after a position is drawn.
+ *
+ * foreign: it is a message of another service.
+ */
 static void
-check_row(const LogRow *row)
+check_row(const LogRow *row, bool foreign)
 {
-	int32		type_id;
+	const AggregateType *type;
 
 	if (log_row_isnull(row, LOG_AGGREGATE_TYPE_ID))
 		report_null("aggregate type");
@@ -104,11 +94,13 @@ check_row(const LogRow *row)
 		report_null("aggregate id");
 	if (log_row_isnull(row, LOG_TYPE))
 		report_null("type");
-	type_id = DatumGetInt32(log_row_value(row, LOG_AGGREGATE_TYPE_ID));
-	if (aggregate_type_by_id(type_id) == NULL)
+	type = aggregate_type_get(DatumGetInt32(log_row_value(row, LOG_AGGREGATE_TYPE_ID)));
+	if (type->external && !foreign)
 		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_OBJECT),
-				 errmsg("aggregate type with id %d does not exist", type_id)));
+				(errcode(ERRCODE_DUGONG_OTHER_ORIGIN),
+				 errmsg("aggregate type \"%s\" belongs to origin \"%s\"",
+						text_to_cstring(type->name), text_to_cstring(type->origin)),
+				 errdetail("Events of another service come in with dugong.receive_message().")));
 	if (VARSIZE_ANY_EXHDR(DatumGetTextPP(log_row_value(row, LOG_TYPE))) == 0)
 		report_invalid("type of a domain event must not be empty");
 	if (DatumGetInt32(log_row_value(row, LOG_VERSION)) < 1)
@@ -119,88 +111,6 @@ check_row(const LogRow *row)
 	if (!log_row_isnull(row, LOG_TIMESTAMP) &&
 		TIMESTAMP_NOT_FINITE(DatumGetTimestampTz(log_row_value(row, LOG_TIMESTAMP))))
 		report_invalid("timestamp of a domain event must be finite");
-}
-
-/*
- * Finds the stored event of an id, copied into the current memory context.
- * Under REPEATABLE READ an event that the transaction cannot see is a
- * serialization failure: what it would answer is not what it sees.
- */
-bool
-event_find(Relation log, const pg_uuid_t *id, LogRow *row)
-{
-	Snapshot	snapshot = snapshot_register_latest();
-	LogScan		scan;
-	bool		found;
-
-	log_scan_id(&scan, log, id, snapshot);
-	found = log_scan_next(&scan);
-	if (found)
-	{
-		HeapTuple	tuple = ExecCopySlotHeapTuple(scan.slot);
-
-		heap_deform_tuple(tuple, RelationGetDescr(log), row->values, row->nulls);
-	}
-	log_scan_end(&scan);
-	UnregisterSnapshot(snapshot);
-
-	if (found && IsolationUsesXactSnapshot())
-	{
-		log_scan_id(&scan, log, id, GetTransactionSnapshot());
-		if (!log_scan_next(&scan))
-			report_stale_snapshot();
-		log_scan_end(&scan);
-	}
-	return found;
-}
-
-static bool
-same_text(const LogRow *one, const LogRow *other, LogColumn column)
-{
-	return datum_image_eq(PointerGetDatum(DatumGetTextPP(log_row_value(one, column))),
-						  PointerGetDatum(DatumGetTextPP(log_row_value(other, column))),
-						  false, -1);
-}
-
-static bool
-same_payload(const LogRow *one, const LogRow *other)
-{
-	bool		isnull = log_row_isnull(one, LOG_PAYLOAD);
-
-	if (isnull || log_row_isnull(other, LOG_PAYLOAD))
-		return isnull == log_row_isnull(other, LOG_PAYLOAD);
-	return compareJsonbContainers(&DatumGetJsonbP(log_row_value(one, LOG_PAYLOAD))->root,
-								  &DatumGetJsonbP(log_row_value(other, LOG_PAYLOAD))->root) == 0;
-}
-
-/* Do two rows say the same: aggregate, type, version and payload? */
-bool
-event_has_same_content(const LogRow *stored, const LogRow *row)
-{
-	AggregateKey one;
-	AggregateKey other;
-
-	log_row_key(stored, &one);
-	log_row_key(row, &other);
-	return one.type_id == other.type_id &&
-		memcmp(&one.id, &other.id, UUID_LEN) == 0 &&
-		same_text(stored, row, LOG_TENANT_ID) &&
-		same_text(stored, row, LOG_TYPE) &&
-		log_row_value(stored, LOG_VERSION) == log_row_value(row, LOG_VERSION) &&
-		same_payload(stored, row);
-}
-
-/* Is the row's event in the log?  UG006 if its id stands for another. */
-static bool
-is_stored(Relation log, const LogRow *row, LogRow *stored)
-{
-	pg_uuid_t  *id = DatumGetUUIDP(log_row_value(row, LOG_ID));
-
-	if (!event_find(log, id, stored))
-		return false;
-	if (!event_has_same_content(stored, row))
-		report_event_id_reused(id);
-	return true;
 }
 
 /* The aggregate's last event now; 40001 if the transaction cannot see it. */
@@ -222,17 +132,18 @@ current_head(Relation log, const AggregateKey *key, AggregateHead *head)
 	}
 }
 
-/* Takes the lock of the row's aggregate, unless the row is to be its first. */
+/* Takes the lock of the row's aggregate. */
 static void
 lock_stream(const LogRow *row)
 {
 	AggregateKey key;
 
+	log_row_key(row, &key);
 	if (!log_row_isnull(row, LOG_SEQUENCE_NUMBER) &&
 		DatumGetInt64(log_row_value(row, LOG_SEQUENCE_NUMBER)) == 1)
-		return;
-	log_row_key(row, &key);
-	aggregate_lock(&key);
+		aggregate_lock_new(&key);
+	else
+		aggregate_lock(&key);
 }
 
 /* Gives the row its sequence number, timestamp, id and position. */
@@ -264,8 +175,10 @@ assign_place(Relation log, LogRow *row)
 
 	(void) GetTopTransactionId();
 	restore_finish();
+	horizon_publish(log);
 	log_row_set(row, LOG_POSITION,
 				Int64GetDatum(nextval_internal(dugong_relid("event_log_position_seq"), false)));
+	home_claim();
 }
 
 /* BEFORE INSERT row trigger of dugong.event_log; see the head of this file. */
@@ -290,19 +203,24 @@ dugong_event_assign(PG_FUNCTION_ARGS)
 	heap_deform_tuple(trigger->tg_trigtuple, RelationGetDescr(log), row.values, row.nulls);
 	if (!log_row_isnull(&row, LOG_POSITION))
 	{
-		restore_accept(log, DatumGetInt64(log_row_value(&row, LOG_POSITION)));
+		int64		position = DatumGetInt64(log_row_value(&row, LOG_POSITION));
+
+		if (position != placed_position)
+			restore_accept(log, position);
+		placed_position = 0;
 		return PointerGetDatum(trigger->tg_trigtuple);
 	}
 
 	context_fill(&row);
-	check_row(&row);
-	if (!log_row_isnull(&row, LOG_ID) && is_stored(log, &row, &stored))
+	check_row(&row, false);
+	if (!log_row_isnull(&row, LOG_ID) && event_is_stored(log, &row, &stored))
 		return PointerGetDatum(NULL);
+	event_type_check(&row);
 	assign_place(log, &row);
-	home_claim();
 	return PointerGetDatum(heap_form_tuple(RelationGetDescr(log), row.values, row.nulls));
 }
 
+/* Types and order are those of LogColumn. */
 #define INSERT_EVENT \
 	"INSERT INTO dugong.event_log (position, sequence_number, \"timestamp\", id, aggregate_id, " \
 	"aggregate_type_id, version, tenant_id, type, payload, correlation_id, triggered_by_event_id, " \
@@ -313,98 +231,133 @@ dugong_event_assign(PG_FUNCTION_ARGS)
 	JSONBOID, UUIDOID, UUIDOID, TEXTOID, JSONBOID}
 
 /*
- * Inserts a row and makes it what was stored; false if it met a duplicate.
+ * Inserts a row that has its place; false if it met a duplicate.
  *
  * A first event and one with a given id may meet a duplicate that is not yet
  * visible; ON CONFLICT waits for it without a subtransaction.  The others are
  * alone, under the aggregate's lock, and save the second look at the indexes.
  */
 static bool
-insert_row(Relation log, LogRow *row, bool contested)
+insert_row(LogRow *row, bool contested)
 {
 	static SavedPlan insert_alone = {
-		.sql = INSERT_EVENT "RETURNING *",
+		.sql = INSERT_EVENT,
 		.nargs = LOG_NCOLUMNS,
 		.argtypes = INSERT_EVENT_TYPES
 	};
 	static SavedPlan insert_contested = {
-		.sql = INSERT_EVENT "ON CONFLICT DO NOTHING RETURNING *",
+		.sql = INSERT_EVENT "ON CONFLICT DO NOTHING",
 		.nargs = LOG_NCOLUMNS,
 		.argtypes = INSERT_EVENT_TYPES
 	};
 	bool		inserted;
 
 	SPI_connect();
+	placed_position = DatumGetInt64(log_row_value(row, LOG_POSITION));
 	inserted = plan_execute(contested ? &insert_contested : &insert_alone,
 							row->values, row->nulls, false) > 0;
-	if (inserted)
-	{
-		HeapTuple	tuple = SPI_copytuple(SPI_tuptable->vals[0]);
-
-		heap_deform_tuple(tuple, RelationGetDescr(log), row->values, row->nulls);
-	}
 	SPI_finish();
+	placed_position = 0;
 	return inserted;
 }
 
-/* UG001 for a row that expected a sequence number and met a duplicate. */
-static void
-report_duplicate(Relation log, const LogRow *row)
+/*
+ * Checks the last sequence number of an aggregate whose lock is held.
+ *
+ * Errors: UG001, 40001.
+ */
+void
+event_check_head(const AggregateKey *key, int64 expected)
 {
-	AggregateKey key;
+	Relation	log = log_open(RowExclusiveLock);
 	AggregateHead head;
 
-	log_row_key(row, &key);
-	current_head(log, &key, &head);
-	report_conflict(&key, DatumGetInt64(log_row_value(row, LOG_SEQUENCE_NUMBER)) - 1,
-					head.sequence_number);
+	current_head(log, key, &head);
+	table_close(log, NoLock);
+	if (head.sequence_number != expected)
+		report_conflict(key, expected, head.sequence_number);
+}
+
+/* Inserts a row that is checked, and whose aggregate is locked; see event_append(). */
+static bool
+append_checked(Relation log, LogRow *row)
+{
+	bool		has_id = !log_row_isnull(row, LOG_ID);
+
+	event_type_check(row);
+	for (;;)
+	{
+		LogRow		attempt = *row;
+		bool		contested;
+
+		assign_place(log, &attempt);
+		contested = has_id || DatumGetInt64(log_row_value(&attempt, LOG_SEQUENCE_NUMBER)) == 1;
+		if (insert_row(&attempt, contested))
+		{
+			*row = attempt;
+			return true;
+		}
+		if (has_id && event_is_stored(log, row, &attempt))
+		{
+			*row = attempt;
+			return false;
+		}
+		/* Somebody opened the aggregate meanwhile: go behind him, or be refused. */
+		CHECK_FOR_INTERRUPTS();
+	}
+}
+
+static bool
+append(LogRow *row, bool foreign)
+{
+	Relation	log;
+	LogRow		stored;
+	bool		appended;
+
+	Assert(log_row_isnull(row, LOG_POSITION));
+	if (!foreign)
+		context_fill(row);
+	check_row(row, foreign);
+	lock_stream(row);
+	log = log_open(RowExclusiveLock);
+	if (!log_row_isnull(row, LOG_ID) && event_is_stored(log, row, &stored))
+	{
+		*row = stored;
+		appended = false;
+	}
+	else
+		appended = append_checked(log, row);
+	table_close(log, NoLock);
+	return appended;
 }
 
 /*
  * Appends an event.
  *
- * row: aggregate_type_id, aggregate_id and type are needed; the trigger gives
- * the rest what is null.  A sequence_number is an expectation: the event has
- * to become the one of that number.  An id that is in the log with the same
- * content appends nothing.
+ * row: aggregate_type_id, aggregate_id and type are needed; what else is null
+ * is given by the settings or here.  A sequence_number is an expectation: the
+ * event has to become the one of that number.  An id that is in the log with
+ * the same content appends nothing.
  *
  * Makes row the stored event, in the current memory context, and returns
  * whether it was appended now.
  *
- * Errors: UG001, UG006, 22004, 22023, 42704, 40001.
+ * Errors: UG001, UG006, UG008, UG009, 22004, 22023, 42704, 40001.
  */
 bool
 event_append(LogRow *row)
 {
-	bool		restore = !log_row_isnull(row, LOG_POSITION);
-	bool		any_number = log_row_isnull(row, LOG_SEQUENCE_NUMBER);
-	bool		contested = !restore &&
-		(!log_row_isnull(row, LOG_ID) || any_number ||
-		 DatumGetInt64(log_row_value(row, LOG_SEQUENCE_NUMBER)) == 1);
-	Relation	log;
-	bool		inserted;
+	return append(row, false);
+}
 
-	if (!restore)
-	{
-		context_fill(row);
-		check_row(row);
-		lock_stream(row);
-	}
-	log = log_open(RowExclusiveLock);
-	while (!(inserted = insert_row(log, row, contested)))
-	{
-		LogRow		stored;
-
-		if (!log_row_isnull(row, LOG_ID) && is_stored(log, row, &stored))
-		{
-			*row = stored;
-			break;
-		}
-		if (!any_number)
-			report_duplicate(log, row);
-		/* Somebody opened the aggregate meanwhile; go behind him. */
-		CHECK_FOR_INTERRUPTS();
-	}
-	table_close(log, NoLock);
-	return inserted;
+/*
+ * Appends an event that another service has made, as it is: the session's
+ * settings add nothing to it.  Version and tenant are needed, too.
+ *
+ * Returns as event_append().
+ */
+bool
+event_receive(LogRow *row)
+{
+	return append(row, true);
 }

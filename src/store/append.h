@@ -10,8 +10,7 @@
 #include "store/log.h"
 
 extern bool event_append(LogRow *row);
-extern bool event_find(Relation log, const pg_uuid_t *id, LogRow *row);
-extern bool event_has_same_content(const LogRow *stored, const LogRow *row);
-extern void report_event_id_reused(const pg_uuid_t *id) pg_attribute_noreturn();
+extern bool event_receive(LogRow *row);
+extern void event_check_head(const AggregateKey *key, int64 expected);
 
 #endif							/* DUGONG_APPEND_H */

@@ -6,6 +6,7 @@
 
 #include "guc.h"
 #include "store/context.h"
+#include "store/event_type.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
 #include "utils/jsonb.h"
@@ -30,8 +31,9 @@ name_metadata_setting(void *arg)
 	errcontext("setting \"dugong.metadata\"");
 }
 
-static Datum
-metadata_setting(void)
+/* The session's metadata; isnull if it has none. */
+Datum
+context_metadata(bool *isnull)
 {
 	ErrorContextCallback callback = {
 		.callback = name_metadata_setting,
@@ -39,10 +41,23 @@ metadata_setting(void)
 	};
 	Datum		metadata;
 
+	*isnull = dugong_metadata[0] == '\0';
+	if (*isnull)
+		return (Datum) 0;
 	error_context_stack = &callback;
 	metadata = DirectFunctionCall1(jsonb_in, CStringGetDatum(dugong_metadata));
 	error_context_stack = callback.previous;
 	return metadata;
+}
+
+/* The declared version, or 1; a row without aggregate type or type is refused later. */
+static int
+default_version(const LogRow *row)
+{
+	if (log_row_isnull(row, LOG_AGGREGATE_TYPE_ID) || log_row_isnull(row, LOG_TYPE))
+		return 1;
+	return event_type_current_version(DatumGetInt32(log_row_value(row, LOG_AGGREGATE_TYPE_ID)),
+									  DatumGetTextPP(log_row_value(row, LOG_TYPE)));
 }
 
 /* Gives a row what it leaves out: version, tenant, and the settings' context. */
@@ -50,7 +65,7 @@ void
 context_fill(LogRow *row)
 {
 	if (log_row_isnull(row, LOG_VERSION))
-		log_row_set(row, LOG_VERSION, Int32GetDatum(1));
+		log_row_set(row, LOG_VERSION, Int32GetDatum(default_version(row)));
 	if (log_row_isnull(row, LOG_TENANT_ID))
 		log_row_set(row, LOG_TENANT_ID, PointerGetDatum(context_tenant_id()));
 	fill_uuid(row, LOG_CORRELATION_ID, dugong_correlation_id);
@@ -58,6 +73,6 @@ context_fill(LogRow *row)
 	if (log_row_isnull(row, LOG_TRIGGERED_BY_USER_ID) && dugong_triggered_by_user_id[0] != '\0')
 		log_row_set(row, LOG_TRIGGERED_BY_USER_ID,
 					CStringGetTextDatum(dugong_triggered_by_user_id));
-	if (log_row_isnull(row, LOG_METADATA) && dugong_metadata[0] != '\0')
-		log_row_set(row, LOG_METADATA, metadata_setting());
+	if (log_row_isnull(row, LOG_METADATA))
+		log_row_value(row, LOG_METADATA) = context_metadata(&log_row_isnull(row, LOG_METADATA));
 }

@@ -9,6 +9,7 @@
 
 #include "store/log.h"
 
+extern Datum context_metadata(bool *isnull);
 extern void context_fill(LogRow *row);
 extern text *context_tenant_id(void);
 

@@ -39,24 +39,43 @@ domain_event_typeid(void)
 	return typeid;
 }
 
-/* The caller releases it (ReleaseTupleDesc). */
-TupleDesc
-domain_event_tupdesc(void)
+/* Opens a reader for the time of a statement, in the current memory context. */
+void
+event_reader_open(EventReader *reader)
 {
-	return lookup_rowtype_tupdesc(domain_event_typeid(), -1);
+	reader->desc = lookup_rowtype_tupdesc(domain_event_typeid(), -1);
+	upcaster_init(&reader->upcaster, CurrentMemoryContext);
 }
 
-/* The attributes of a row of the log; they point into the row. */
 void
-event_fields_from_row(EventFields *fields, const LogRow *row)
+event_reader_close(EventReader *reader)
+{
+	ReleaseTupleDesc(reader->desc);
+}
+
+/* The payload and version that everybody sees. */
+static void
+upcast_fields(EventReader *reader, EventFields *fields, int32 type_id)
+{
+	text	   *type = DatumGetTextPP(event_value(fields, EVENT_TYPE));
+	int			version = DatumGetInt32(event_value(fields, EVENT_VERSION));
+
+	event_value(fields, EVENT_PAYLOAD) =
+		upcast_payload(&reader->upcaster, type_id, type, version,
+					   event_value(fields, EVENT_PAYLOAD), &event_isnull(fields, EVENT_PAYLOAD));
+	event_value(fields, EVENT_VERSION) = Int32GetDatum(upcast_version(type_id, type, version));
+}
+
+/*
+ * The attributes of a row of the log.  They point into the row, but for what
+ * an upcast made in the current memory context.
+ */
+void
+event_reader_fields(EventReader *reader, const LogRow *row, EventFields *fields)
 {
 	int32		type_id = DatumGetInt32(log_row_value(row, LOG_AGGREGATE_TYPE_ID));
-	const AggregateType *type = aggregate_type_by_id(type_id);
+	const AggregateType *type = aggregate_type_get(type_id);
 
-	if (type == NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_OBJECT),
-				 errmsg("aggregate type with id %d does not exist", type_id)));
 	for (int i = 0; i < EVENT_NATTRIBUTES; i++)
 	{
 		if (log_columns[i] == 0)
@@ -68,6 +87,30 @@ event_fields_from_row(EventFields *fields, const LogRow *row)
 	event_isnull(fields, EVENT_ORIGIN) = false;
 	event_value(fields, EVENT_AGGREGATE_TYPE) = PointerGetDatum(type->name);
 	event_isnull(fields, EVENT_AGGREGATE_TYPE) = false;
+	upcast_fields(reader, fields, type_id);
+}
+
+/* The composite value of a row of the log, in the current memory context. */
+Datum
+event_reader_form(EventReader *reader, const LogRow *row)
+{
+	EventFields fields;
+
+	event_reader_fields(reader, row, &fields);
+	return HeapTupleGetDatum(heap_form_tuple(reader->desc, fields.values, fields.nulls));
+}
+
+/* The same for a single row. */
+Datum
+domain_event_of_row(const LogRow *row)
+{
+	EventReader reader;
+	Datum		event;
+
+	event_reader_open(&reader);
+	event = event_reader_form(&reader, row);
+	event_reader_close(&reader);
+	return event;
 }
 
 /*
@@ -98,23 +141,13 @@ event_fields_to_row(const EventFields *fields, LogRow *row)
 	log_row_set(row, LOG_AGGREGATE_TYPE_ID, Int32GetDatum(type->id));
 }
 
-/* The composite value of a row of the log, in the current memory context. */
-Datum
-domain_event_form(const LogRow *row, TupleDesc desc)
-{
-	EventFields fields;
-
-	event_fields_from_row(&fields, row);
-	return HeapTupleGetDatum(heap_form_tuple(desc, fields.values, fields.nulls));
-}
-
 /* Takes a composite value apart; the attributes point into it. */
 void
 domain_event_deform(Datum event, EventFields *fields)
 {
 	HeapTupleHeader header = DatumGetHeapTupleHeader(event);
 	HeapTupleData tuple;
-	TupleDesc	desc = domain_event_tupdesc();
+	TupleDesc	desc = lookup_rowtype_tupdesc(domain_event_typeid(), -1);
 
 	tuple.t_len = HeapTupleHeaderGetDatumLength(header);
 	tuple.t_data = header;

@@ -9,6 +9,7 @@
 
 #include "access/tupdesc.h"
 #include "store/log.h"
+#include "store/upcast.h"
 
 /* Attributes of dugong.domain_event, in their order (src/sql/store/types.sql). */
 typedef enum EventAttribute
@@ -42,11 +43,20 @@ typedef struct EventFields
 #define event_value(fields, attribute) ((fields)->values[(attribute) - 1])
 #define event_isnull(fields, attribute) ((fields)->nulls[(attribute) - 1])
 
+/* Makes domain events out of rows of the log, as their types are now. */
+typedef struct EventReader
+{
+	TupleDesc	desc;
+	Upcaster	upcaster;
+} EventReader;
+
 extern Oid	domain_event_typeid(void);
-extern TupleDesc domain_event_tupdesc(void);
-extern Datum domain_event_form(const LogRow *row, TupleDesc desc);
+extern void event_reader_open(EventReader *reader);
+extern void event_reader_close(EventReader *reader);
+extern void event_reader_fields(EventReader *reader, const LogRow *row, EventFields *fields);
+extern Datum event_reader_form(EventReader *reader, const LogRow *row);
+extern Datum domain_event_of_row(const LogRow *row);
 extern void domain_event_deform(Datum event, EventFields *fields);
-extern void event_fields_from_row(EventFields *fields, const LogRow *row);
 extern void event_fields_to_row(const EventFields *fields, LogRow *row);
 
 #endif							/* DUGONG_DOMAIN_EVENT_H */

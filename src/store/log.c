@@ -13,12 +13,14 @@
 #include "access/tableam.h"
 #include "access/xact.h"
 #include "catalog/namespace.h"
+#include "catalog/pg_class.h"
 #include "compat.h"
 #include "store/log.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
 #include "utils/snapmgr.h"
+#include "utils/syscache.h"
 
 Oid
 dugong_namespace(void)
@@ -38,6 +40,29 @@ dugong_relid(const char *name)
 				 errmsg("relation \"dugong.%s\" does not exist", name),
 				 errhint("Execute CREATE EXTENSION dugong.")));
 	return relid;
+}
+
+/* Is the log there, under its name? */
+bool
+log_exists(void)
+{
+	Oid			namespace = get_namespace_oid("dugong", true);
+
+	return OidIsValid(namespace) && OidIsValid(get_relname_relid("event_log", namespace));
+}
+
+/* The role that owns the log and all that dugong writes. */
+Oid
+dugong_owner(void)
+{
+	HeapTuple	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(dugong_relid("event_log")));
+	Oid			owner;
+
+	if (!HeapTupleIsValid(tuple))
+		elog(ERROR, "cache lookup failed for dugong.event_log");
+	owner = ((Form_pg_class) GETSTRUCT(tuple))->relowner;
+	ReleaseSysCache(tuple);
+	return owner;
 }
 
 Relation
@@ -89,13 +114,13 @@ log_scan_stream(LogScan *scan, Relation log, const AggregateKey *key,
 /* Events at positions from first to last, inclusive, in order. */
 void
 log_scan_positions(LogScan *scan, Relation log, int64 first, int64 last,
-				   Snapshot snapshot)
+				   ScanDirection direction, Snapshot snapshot)
 {
 	ScanKeyData keys[2];
 
 	ScanKeyInit(&keys[0], 1, BTGreaterEqualStrategyNumber, F_INT8GE, Int64GetDatum(first));
 	ScanKeyInit(&keys[1], 1, BTLessEqualStrategyNumber, F_INT8LE, Int64GetDatum(last));
-	scan_begin(scan, log, "event_log_pkey", keys, 2, ForwardScanDirection, snapshot);
+	scan_begin(scan, log, "event_log_pkey", keys, 2, direction, snapshot);
 }
 
 /* The event of an id. */
@@ -106,6 +131,38 @@ log_scan_id(LogScan *scan, Relation log, const pg_uuid_t *id, Snapshot snapshot)
 
 	ScanKeyInit(&key, 1, BTEqualStrategyNumber, F_UUID_EQ, UUIDPGetDatum(id));
 	scan_begin(scan, log, "event_log_id_idx", &key, 1, ForwardScanDirection, snapshot);
+}
+
+/* Events of a correlation id at positions from first to last, inclusive. */
+void
+log_scan_correlation(LogScan *scan, Relation log, const pg_uuid_t *id,
+					 int64 first, int64 last, ScanDirection direction, Snapshot snapshot)
+{
+	ScanKeyData keys[3];
+
+	ScanKeyInit(&keys[0], 1, BTEqualStrategyNumber, F_UUID_EQ, UUIDPGetDatum(id));
+	ScanKeyInit(&keys[1], 2, BTGreaterEqualStrategyNumber, F_INT8GE, Int64GetDatum(first));
+	ScanKeyInit(&keys[2], 2, BTLessEqualStrategyNumber, F_INT8LE, Int64GetDatum(last));
+	scan_begin(scan, log, "event_log_correlation_idx", keys, 3, direction, snapshot);
+}
+
+/*
+ * First events of a type's aggregates, in the order of their ids; after: NULL
+ * = from the lowest.  tenant_id: NULL = of all tenants, each in turn.
+ */
+void
+log_scan_first_events(LogScan *scan, Relation log, int32 type_id, text *tenant_id,
+					  const pg_uuid_t *after, Snapshot snapshot)
+{
+	ScanKeyData keys[3];
+	int			nkeys = 0;
+
+	ScanKeyInit(&keys[nkeys++], 1, BTEqualStrategyNumber, F_INT4EQ, Int32GetDatum(type_id));
+	if (tenant_id)
+		ScanKeyInit(&keys[nkeys++], 2, BTEqualStrategyNumber, F_TEXTEQ, PointerGetDatum(tenant_id));
+	if (after)
+		ScanKeyInit(&keys[nkeys++], 3, BTGreaterStrategyNumber, F_UUID_GT, UUIDPGetDatum(after));
+	scan_begin(scan, log, "event_log_first_idx", keys, nkeys, ForwardScanDirection, snapshot);
 }
 
 bool

@@ -73,15 +73,22 @@ typedef struct LogScan
 
 extern Oid	dugong_namespace(void);
 extern Oid	dugong_relid(const char *name);
+extern Oid	dugong_owner(void);
+extern bool log_exists(void);
 extern Relation log_open(LOCKMODE lockmode);
 
 extern void log_scan_stream(LogScan *scan, Relation log, const AggregateKey *key,
 							int64 first, int64 last, ScanDirection direction,
 							Snapshot snapshot);
-extern void log_scan_positions(LogScan *scan, Relation log,
-							   int64 first, int64 last, Snapshot snapshot);
+extern void log_scan_positions(LogScan *scan, Relation log, int64 first, int64 last,
+							   ScanDirection direction, Snapshot snapshot);
 extern void log_scan_id(LogScan *scan, Relation log, const pg_uuid_t *id,
 						Snapshot snapshot);
+extern void log_scan_correlation(LogScan *scan, Relation log, const pg_uuid_t *id,
+								 int64 first, int64 last, ScanDirection direction,
+								 Snapshot snapshot);
+extern void log_scan_first_events(LogScan *scan, Relation log, int32 type_id,
+								  text *tenant_id, const pg_uuid_t *after, Snapshot snapshot);
 extern bool log_scan_next(LogScan *scan);
 extern void log_scan_end(LogScan *scan);
 

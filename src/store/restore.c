@@ -19,6 +19,7 @@
 #include "miscadmin.h"
 #include "storage/lmgr.h"
 #include "store/home.h"
+#include "store/horizon.h"
 #include "store/log.h"
 #include "store/restore.h"
 #include "utils/acl.h"
@@ -96,26 +97,9 @@ restore_accept(Relation log, int64 position)
 void
 restore_finish(void)
 {
-	static SavedPlan move_sequence = {
-		.sql = "SELECT pg_catalog.setval($1::pg_catalog.regclass, $2) "
-		"FROM dugong.event_log_position_seq s WHERE s.last_value OPERATOR(pg_catalog.<) $2",
-		.nargs = 2,
-		.argtypes = {OIDOID, INT8OID}
-	};
-	Oid			sequence;
-	Datum		values[2];
-
 	if (state.highest == 0)
 		return;
-	sequence = dugong_relid("event_log_position_seq");
-	values[0] = ObjectIdGetDatum(sequence);
-	values[1] = Int64GetDatum(state.highest);
-
-	/* Nobody else draws between the look at the last value and its change. */
-	LockRelationOid(sequence, ShareRowExclusiveLock);
-	SPI_connect();
-	plan_execute(&move_sequence, values, NULL, false);
-	SPI_finish();
+	horizon_move_sequence(state.highest);
 	state.highest = 0;
 }
 

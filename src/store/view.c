@@ -23,6 +23,7 @@ dugong_domain_events_insert(PG_FUNCTION_ARGS)
 	TriggerData *trigger = (TriggerData *) fcinfo->context;
 	TupleDesc	desc;
 	EventFields fields;
+	EventReader reader;
 	LogRow		row;
 
 	if (!CALLED_AS_TRIGGER(fcinfo) ||
@@ -42,6 +43,8 @@ dugong_domain_events_insert(PG_FUNCTION_ARGS)
 				 errhint("To restore an event, insert it into dugong.event_log.")));
 	event_fields_to_row(&fields, &row);
 	event_append(&row);
-	event_fields_from_row(&fields, &row);
+	event_reader_open(&reader);
+	event_reader_fields(&reader, &row, &fields);
+	event_reader_close(&reader);
 	return PointerGetDatum(heap_form_tuple(desc, fields.values, fields.nulls));
 }

@@ -19,7 +19,9 @@ typedef enum PrivateLockClass
 	LOCK_AGGREGATE = 0xD601,	/* key: hash of type, id and tenant */
 	LOCK_PROJECTION = 0xD602,	/* key: hash of the projection's name */
 	LOCK_WORKER = 0xD603,		/* key 0; a session lock of the live worker */
-	LOCK_WORKER_LAUNCH = 0xD604 /* key 0; who is about to launch the worker */
+	LOCK_WORKER_LAUNCH = 0xD604,	/* key 0; who is about to launch the worker */
+	LOCK_HORIZON = 0xD605		/* key: a position that all of the transaction's
+								 * are above */
 } PrivateLockClass;
 
 extern LOCKTAG private_lock_tag(Oid database, PrivateLockClass class, uint64 key);

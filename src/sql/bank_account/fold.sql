@@ -21,7 +21,6 @@ CREATE AGGREGATE @extschema@.bank_account_fold(dugong.domain_event) (
 COMMENT ON AGGREGATE @extschema@.bank_account_fold(dugong.domain_event) IS
     'a bank account out of its events, in the order of their sequence numbers';
 
-INSERT INTO dugong.aggregate_types (id, origin, name, fold)
-VALUES (dugong.aggregate_type_id('BankingContext-AccountService', 'BankAccount'),
-        'BankingContext-AccountService', 'BankAccount',
-        '@extschema@.bank_account_fold(dugong.domain_event)');
+SELECT dugong.create_aggregate_type('BankAccount',
+    fold => '@extschema@.bank_account_fold(dugong.domain_event)',
+    origin => 'BankingContext-AccountService', external => false);

@@ -16,6 +16,12 @@ COMMENT ON COLUMN dugong.projections.query_model IS
     'qualified name of the table that it maintains; text, so that pg_upgrade can move it';
 COMMENT ON COLUMN dugong.projections.start_position IS 'handles events after this one; NULL = all';
 
+CREATE FUNCTION dugong.refuse_projected_type() RETURNS trigger
+LANGUAGE c AS 'MODULE_PATHNAME', 'dugong_refuse_projected_type';
+COMMENT ON FUNCTION dugong.refuse_projected_type() IS 'trigger: keeps aggregate types that have projections';
+CREATE TRIGGER refuse_projected_type BEFORE DELETE ON dugong.aggregate_types
+    FOR EACH ROW EXECUTE FUNCTION dugong.refuse_projected_type();
+
 CREATE TABLE dugong.checkpoints (
     projection text PRIMARY KEY REFERENCES dugong.projections ON DELETE CASCADE,
     position bigint NOT NULL,

@@ -25,6 +25,13 @@ ALTER SEQUENCE dugong.event_log_position_seq OWNED BY dugong.event_log.position;
 CREATE UNIQUE INDEX event_log_id_idx ON dugong.event_log (id);
 CREATE UNIQUE INDEX event_log_stream_idx ON dugong.event_log
     (aggregate_id, aggregate_type_id, tenant_id COLLATE "C", sequence_number);
+-- Finding aggregates: one entry for each
+CREATE UNIQUE INDEX event_log_first_idx ON dugong.event_log
+    (aggregate_type_id, tenant_id COLLATE "C", aggregate_id) WHERE sequence_number = 1;
+CREATE INDEX event_log_correlation_idx ON dugong.event_log (correlation_id, position)
+    WHERE correlation_id IS NOT NULL;
+CREATE INDEX event_log_triggered_by_idx ON dugong.event_log (triggered_by_event_id)
+    WHERE triggered_by_event_id IS NOT NULL;
 COMMENT ON TABLE dugong.event_log IS
     'the log: every domain event, append-only; read it through dugong.domain_events';
 COMMENT ON COLUMN dugong.event_log.position IS 'order in the whole log; drawn by trigger; a row that brings one is a restore';

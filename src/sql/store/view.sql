@@ -1,5 +1,14 @@
 -- The log as everybody reads it.
 
+CREATE FUNCTION dugong.current_version(aggregate_type_id int, type text, version int) RETURNS int
+LANGUAGE c STABLE STRICT PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'dugong_current_version';
+COMMENT ON FUNCTION dugong.current_version(int, text, int) IS 'version that an event is shown with: the declared one';
+
+CREATE FUNCTION dugong.current_payload(aggregate_type_id int, type text, version int, payload jsonb) RETURNS jsonb
+LANGUAGE c STABLE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'dugong_current_payload';
+COMMENT ON FUNCTION dugong.current_payload(int, text, int, jsonb) IS
+    'payload that an event is shown with: after the upcasts to the declared version';
+
 CREATE VIEW dugong.domain_events AS
 SELECT e.id,
        t.origin,
@@ -8,8 +17,8 @@ SELECT e.id,
        e.tenant_id,
        e.sequence_number,
        e.type,
-       e.version,
-       e.payload,
+       dugong.current_version(e.aggregate_type_id, e.type, e.version) AS version,
+       dugong.current_payload(e.aggregate_type_id, e.type, e.version, e.payload) AS payload,
        e."timestamp",
        e.correlation_id,
        e.triggered_by_event_id,

@@ -1,0 +1,34 @@
+/*
+ * event_type.h
+ *		Event types that were declared, with their versions.
+ */
+#ifndef DUGONG_EVENT_TYPE_H
+#define DUGONG_EVENT_TYPE_H
+
+#include "postgres.h"
+
+#include "store/log.h"
+
+/* One declared version; both names are kept as text and may be NULL. */
+typedef struct EventVersion
+{
+	char	   *payload_type;	/* composite type, or domain */
+	char	   *upcast;			/* function that makes it of the version before */
+} EventVersion;
+
+/* The declared versions of one event type: lowest, lowest + 1, ... current. */
+typedef struct EventType
+{
+	int			lowest;
+	int			current;
+	EventVersion *versions;
+} EventType;
+
+extern void event_type_init(void);
+extern const EventType *event_type_find(int32 aggregate_type_id, const text *type);
+extern const EventVersion *event_type_version(const EventType *type, int version);
+extern bool event_type_has_path(const EventType *type, int version);
+extern int	event_type_current_version(int32 aggregate_type_id, const text *type);
+extern void event_type_check(const LogRow *row);
+
+#endif							/* DUGONG_EVENT_TYPE_H */

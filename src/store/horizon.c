@@ -1,0 +1,179 @@
+/*
+ * horizon.c
+ *		Up to where the log cannot change any more.
+ *
+ * A reader that remembers nothing but a position must not pass a hole that may
+ * still fill.  So a transaction, before it draws its first position, takes a
+ * private lock whose key is the last position drawn by then: all of its own
+ * are above.  The lock goes when the transaction ends, prepared or not.
+ *
+ * horizon_get() first reads the last position drawn, L, then lists these locks
+ * and takes the least of L and their keys, H.  Claim: a snapshot taken after
+ * that sees every event at or below H that will ever be.  A transaction X that
+ * draws p <= L has published b < p before; if X still runs when the locks are
+ * listed, then H <= b < p; if not, it ended before the snapshot.
+ */
+#include "postgres.h"
+
+#include "access/genam.h"
+#include "access/xlog.h"
+#include "compat.h"
+#include "catalog/pg_type.h"
+#include "miscadmin.h"
+#include "storage/lmgr.h"
+#include "storage/lock.h"
+#include "store/home.h"
+#include "store/horizon.h"
+#include "store/log.h"
+#include "utils/fmgrprotos.h"
+#include "utils/snapmgr.h"
+#include "util/plan.h"
+#include "util/private_lock.h"
+
+/* The last position that the sequence has given out; 0 = none. */
+static int64
+last_drawn(void)
+{
+	LOCAL_FCINFO(fcinfo, 1);
+	Datum		last;
+
+	InitFunctionCallInfoData(*fcinfo, NULL, 1, InvalidOid, NULL, NULL);
+	fcinfo->args[0].value = ObjectIdGetDatum(dugong_relid("event_log_position_seq"));
+	fcinfo->args[0].isnull = false;
+	last = pg_sequence_last_value(fcinfo);
+	return fcinfo->isnull ? 0 : DatumGetInt64(last);
+}
+
+/* The highest position in the log, whoever wrote it and whether it lives. */
+static int64
+highest_position(Relation log)
+{
+	LogScan		scan;
+	int64		highest = 0;
+	bool		isnull;
+
+	log_scan_positions(&scan, log, 1, PG_INT64_MAX, BackwardScanDirection, SnapshotAny);
+	if (log_scan_next(&scan))
+		highest = DatumGetInt64(slot_getattr(scan.slot, LOG_POSITION, &isnull));
+	log_scan_end(&scan);
+	return highest;
+}
+
+/*
+ * Moves the sequence to a position, if it is below.
+ *
+ * A sequence that somebody set back would give out positions that consumers
+ * have passed.
+ */
+void
+horizon_move_sequence(int64 position)
+{
+	static SavedPlan move_sequence = {
+		.sql = "SELECT pg_catalog.setval($1::pg_catalog.regclass, $2) "
+		"FROM dugong.event_log_position_seq s WHERE s.last_value OPERATOR(pg_catalog.<) $2 "
+		"OR (s.last_value OPERATOR(pg_catalog.=) $2 AND NOT s.is_called)",
+		.nargs = 2,
+		.argtypes = {OIDOID, INT8OID}
+	};
+	Oid			sequence = dugong_relid("event_log_position_seq");
+	Datum		values[] = {ObjectIdGetDatum(sequence), Int64GetDatum(position)};
+
+	/* Nobody else draws between the look at the last value and its change. */
+	LockRelationOid(sequence, ShareRowExclusiveLock);
+	SPI_connect();
+	plan_execute(&move_sequence, values, NULL, false);
+	SPI_finish();
+}
+
+/*
+ * Publishes a position that all those of this transaction will be above.
+ * Called before each is drawn; only the first call does anything.
+ */
+void
+horizon_publish(Relation log)
+{
+	static LOCKTAG published;
+	int64		highest;
+	int64		last;
+
+	/* A savepoint that is rolled back gives the lock up. */
+	if (published.locktag_field4 != 0 && lock_held_by_me(&published, ShareLock))
+		return;
+	highest = highest_position(log);
+	last = last_drawn();
+	if (last < highest)
+	{
+		ereport(WARNING,
+				(errmsg("the sequence of positions was set back to " INT64_FORMAT, last),
+				 errdetail("The log goes up to position " INT64_FORMAT "; the sequence goes on from there.",
+						   highest)));
+		horizon_move_sequence(highest);
+		last = highest;
+	}
+	published = private_lock_tag(MyDatabaseId, LOCK_HORIZON, (uint64) last);
+	(void) LockAcquire(&published, ShareLock, false, false);
+}
+
+static bool
+is_horizon_lock(const LockInstanceData *lock)
+{
+	const LOCKTAG *tag = &lock->locktag;
+	LOCKTAG		ours = private_lock_tag(MyDatabaseId, LOCK_HORIZON, 0);
+
+	return tag->locktag_type == ours.locktag_type &&
+		tag->locktag_lockmethodid == ours.locktag_lockmethodid &&
+		tag->locktag_field1 == ours.locktag_field1 &&
+		tag->locktag_field4 == ours.locktag_field4 &&
+		lock->holdMask != 0 && lock->pid != MyProcPid;
+}
+
+/*
+ * On a standby the transactions of the primary hold no locks.  What its
+ * projections have passed without holes is settled there, too.
+ */
+static int64
+standby_horizon(void)
+{
+	static SavedPlan select_horizon = {
+		.sql = "SELECT pg_catalog.max(COALESCE("
+		"(SELECT pg_catalog.min(h.first_position) - 1 FROM dugong.checkpoint_holes h "
+		"WHERE h.projection OPERATOR(pg_catalog.=) c.projection), c.position)) "
+		"FROM dugong.checkpoints c WHERE c.system_identifier OPERATOR(pg_catalog.=) $1 "
+		"AND c.database_oid OPERATOR(pg_catalog.=) $2",
+		.nargs = 2,
+		.argtypes = {INT8OID, OIDOID}
+	};
+	Datum		values[] = {Int64GetDatum(home_system_identifier()), ObjectIdGetDatum(MyDatabaseId)};
+	bool		isnull;
+	int64		horizon;
+
+	SPI_connect();
+	plan_execute(&select_horizon, values, NULL, true);
+	horizon = DatumGetInt64(plan_result(0, 1, &isnull));
+	SPI_finish();
+	return isnull ? 0 : horizon;
+}
+
+/*
+ * A position such that a snapshot taken from now on sees every event at or
+ * below it that will ever be, but for the caller's own later ones.
+ */
+int64
+horizon_get(void)
+{
+	int64		horizon;
+	LockData   *locks;
+
+	if (RecoveryInProgress())
+		return standby_horizon();
+	horizon = last_drawn();
+	locks = GetLockStatusData();
+	for (int i = 0; i < locks->nelements; i++)
+	{
+		const LOCKTAG *tag = &locks->locks[i].locktag;
+
+		if (is_horizon_lock(&locks->locks[i]))
+			horizon = Min(horizon, (int64) ((uint64) tag->locktag_field2 << 32 | tag->locktag_field3));
+	}
+	return horizon;
+}

@@ -1,0 +1,46 @@
+/*
+ * identity.c
+ *		Acting as another role for a while.
+ *
+ * Code that users wrote (folds, upcasts, CHECKs of payload types) runs as the
+ * owner of its aggregate type in a security-restricted operation; dugong's own
+ * tables are touched as the owner of the log.  Both have a fixed search_path,
+ * and what the code sets ends with it.
+ *
+ * An error needs no care: the end of the (sub)transaction goes back by itself.
+ */
+#include "postgres.h"
+
+#include "catalog/namespace.h"
+#include "utils/guc.h"
+#include "util/identity.h"
+
+#define FIXED_SEARCH_PATH "pg_catalog, pg_temp"
+
+/*
+ * flags: SECURITY_LOCAL_USERID_CHANGE for dugong's own work,
+ * SECURITY_RESTRICTED_OPERATION for users' code.
+ */
+void
+identity_assume(Identity *before, Oid role, int flags)
+{
+	GetUserIdAndSecContext(&before->user, &before->sec_context);
+	before->guc_level = 0;
+	if (before->user == role && (before->sec_context & flags) == flags &&
+		strcmp(namespace_search_path, FIXED_SEARCH_PATH) == 0)
+		return;
+	SetUserIdAndSecContext(role, before->sec_context | flags);
+	before->guc_level = NewGUCNestLevel();
+	if (strcmp(namespace_search_path, FIXED_SEARCH_PATH) != 0)
+		(void) set_config_option("search_path", FIXED_SEARCH_PATH, PGC_USERSET,
+								 PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+}
+
+void
+identity_restore(const Identity *before)
+{
+	if (before->guc_level == 0)
+		return;
+	AtEOXact_GUC(false, before->guc_level);
+	SetUserIdAndSecContext(before->user, before->sec_context);
+}
