@@ -205,7 +205,7 @@ dugong_event_assign(PG_FUNCTION_ARGS)
 	{
 		int64		position = DatumGetInt64(log_row_value(&row, LOG_POSITION));
 
-		if (position != placed_position)
+		if (placed_position == 0 || position != placed_position)
 			restore_accept(log, position);
 		placed_position = 0;
 		return PointerGetDatum(trigger->tg_trigtuple);

@@ -103,10 +103,10 @@ horizon_publish(Relation log)
 	last = last_drawn();
 	if (last < highest)
 	{
-		ereport(WARNING,
-				(errmsg("the sequence of positions was set back to " INT64_FORMAT, last),
-				 errdetail("The log goes up to position " INT64_FORMAT "; the sequence goes on from there.",
-						   highest)));
+		ereport(LOG,
+				(errmsg("moved the sequence of positions from " INT64_FORMAT " to " INT64_FORMAT,
+						last, highest),
+				 errdetail("The log goes up to there.")));
 		horizon_move_sequence(highest);
 		last = highest;
 	}

@@ -57,7 +57,11 @@ sub run_client
 		@todo = grep { !$done{ $_->[0] } } @todo;
 		PostgreSQL::Test::Utils::append_to_file("$dir/acknowledged", join('', map { "$_\n" } keys %done));
 		# Anything but a lost connection is a failure.
-		return 255 if $status >> 8 == 3;
+		if ($status >> 8 == 3)
+		{
+			diag(slurp_file("$output.err"));
+			return 255;
+		}
 		if ($status) { $lost++; usleep(20_000); }
 	}
 	return @todo ? 254 : $lost;
