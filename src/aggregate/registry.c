@@ -144,7 +144,7 @@ dugong_create_aggregate_type(PG_FUNCTION_ARGS)
 	PG_RETURN_VOID();
 }
 
-/* The type that the caller names and owns; 42704, 42725, 42501. */
+/* The type that the caller names and owns; 42704, 42P08, 42501. */
 static const AggregateType *
 own_type(FunctionCallInfo fcinfo, int name, int origin)
 {

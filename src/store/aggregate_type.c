@@ -163,7 +163,7 @@ report_ambiguous(const char *name)
  * The type of a name, or NULL.
  *
  * origin: NULL = the only type of that name, whatever its origin.
- * Errors: 42725 if there are several.
+ * Errors: 42P08 if there are several.
  */
 const AggregateType *
 aggregate_type_find(const char *origin, const char *name)
@@ -203,7 +203,7 @@ report_missing(const char *origin, const char *name)
 /*
  * The type of a name, as aggregate_type_find().
  *
- * Errors: 42704 if there is none, 42725 if there are several.
+ * Errors: 42704 if there is none, 42P08 if there are several.
  */
 const AggregateType *
 aggregate_type_by_name(const char *origin, const char *name)

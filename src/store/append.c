@@ -332,6 +332,18 @@ append(LogRow *row, bool foreign)
 }
 
 /*
+ * Refuses a row that event_append() would refuse whatever the log holds, and
+ * fills it as that would.  For callers who append several or none.
+ */
+void
+event_check(LogRow *row)
+{
+	context_fill(row);
+	check_row(row, false);
+	event_type_check(row);
+}
+
+/*
  * Appends an event.
  *
  * row: aggregate_type_id, aggregate_id and type are needed; what else is null

@@ -9,6 +9,7 @@
 
 #include "store/log.h"
 
+extern void event_check(LogRow *row);
 extern bool event_append(LogRow *row);
 extern bool event_receive(LogRow *row);
 extern void event_check_head(const AggregateKey *key, int64 expected);

@@ -237,6 +237,9 @@ are_stored(LogRow *rows, int count)
 static void
 append_rows(LogRow *rows, int count, int64 expected)
 {
+	/* All or none: nothing is drawn if one is refused. */
+	for (int i = 0; i < count; i++)
+		event_check(&rows[i]);
 	for (int i = 0; i < count; i++)
 	{
 		CHECK_FOR_INTERRUPTS();

@@ -116,7 +116,7 @@ domain_event_of_row(const LogRow *row)
 /*
  * The row of the log that the attributes stand for.
  *
- * Errors: 22004 without an aggregate type; 42704, 42725 as
+ * Errors: 22004 without an aggregate type; 42704, 42P08 as
  * aggregate_type_by_name().
  */
 void
