@@ -1,4 +1,5 @@
-# Random interleavings of appends, aborts, savepoints, two-phase commits and polls: nothing is lost, nothing comes twice.
+# Random interleavings of appends, aborts, savepoints, two-phase commits, polls and pages read: nothing is lost, nothing
+# comes twice.
 #
 # DUGONG_SEED chooses another sequence of steps, DUGONG_STEPS another number of them.
 use strict;
@@ -12,7 +13,8 @@ use Test::More;
 
 my $seed = $ENV{DUGONG_SEED} || 20261123;
 my $steps = $ENV{DUGONG_STEPS} || 15000;
-my ($appenders, $consumers) = (6, 2);
+my ($appenders, $consumers) = (5, 3);
+my $reader = $appenders + $consumers - 1;      # pages through the log; the others of them poll
 my $allowed = qr/^(40001|40P01|25P02|3B001|UG001|UG002)$/;
 
 srand $seed;
@@ -22,7 +24,7 @@ my $node = new_server('main', 'max_prepared_transactions = 20', "deadlock_timeou
 	'dugong.max_workers = 0',
 	'log_statement = none');
 $node->safe_psql('postgres', 'CREATE DATABASE shop');
-$node->safe_psql('shop', 'CREATE EXTENSION dugong');
+$node->safe_psql('shop', q{CREATE EXTENSION dugong; SELECT dugong.create_aggregate_type('Thing')});
 
 # Who does what comes from the seed; which of two waiting sessions wins is the server's.
 my $sessions = Sessions->new($node->connstr('shop'), $appenders + $consumers + 1);
@@ -33,6 +35,7 @@ my %prepared;      # gid => transaction
 my @open;          # accounts, or those about to be
 my (@committed, @rolled_back, %errors, %counts);
 my ($next_event, $next_account, $next_gid) = (0, 0, 0);
+my @read;          # positions in the order of reading
 
 sub one_of { return $_[ int rand @_ ]; }
 
@@ -41,6 +44,15 @@ sub append
 {
 	my $id = uuid(1, ++$next_event);
 
+	if (rand() < 0.4)
+	{
+		# The engine's own append: one event, or several at once
+		my $thing = uuid(3, int rand 200);
+		return { sql => "SELECT FROM dugong.append_event('Thing', '$thing', 'Happened', event_id => '$id');", event => $id } if rand() < 0.8;
+		my $other = uuid(1, ++$next_event);
+		return { sql => "SELECT FROM dugong.append_events('Thing', '$thing', "
+			  . qq{'[{"type": "One", "eventId": "$id"}, {"type": "Two", "eventId": "$other"}]');}, event => [ $id, $other ] };
+	}
 	if (@open < 5 || rand() < 0.3)
 	{
 		my $account = uuid(2, ++$next_account);
@@ -110,7 +122,7 @@ sub after_append_step
 	my $transaction = $running[$n];
 	my $failed = note_errors($output);
 
-	push @{ $transaction->{events} }, $step->{event} if $step->{event} && !$failed;
+	push @{ $transaction->{events} }, ref $step->{event} ? @{ $step->{event} } : $step->{event} if $step->{event} && !$failed;
 	if ($step->{opens} && !$failed)
 	{
 		# Now and then others come before it is committed
@@ -160,9 +172,36 @@ sub step_appender
 	return;
 }
 
+# Reads a page behind the last position; under an old snapshot, too, and sometimes in vain.
+sub plan_reads
+{
+	my $read = { read => 1 };
+
+	return ($read) if rand() < 0.7;
+	return ({ sql => 'BEGIN ISOLATION LEVEL REPEATABLE READ;' }, $read, $read, { sql => one_of('COMMIT;', 'ROLLBACK;') });
+}
+
+sub step_reader
+{
+	@{ $plan[$reader] } = plan_reads() unless @{ $plan[$reader] };
+	my $step = shift @{ $plan[$reader] };
+	my $sql = $step->{read}
+	  ? 'SELECT position FROM dugong.read_events(' . ($read[-1] // 0) . ', ' . one_of(1, 3, 100) . ');'
+	  : $step->{sql};
+
+	$sessions->send_sql($reader, $sql, sub {
+		return if note_errors($_[0]) || !$step->{read};
+		push @read, split /\n/, $_[0];
+		$counts{read}++;
+	});
+	return;
+}
+
 sub step_consumer
 {
 	my ($n) = @_;
+
+	return step_reader() if $n == $reader;
 
 	@{ $plan[$n] } = plan_polls() unless @{ $plan[$n] };
 	my $step = shift @{ $plan[$n] };
@@ -202,14 +241,15 @@ while (time < $deadline)
 	if (defined $open) { $open < $appenders ? step_appender($open) : step_consumer($open); }
 	elsif (%prepared && !$sessions->is_busy($janitor)) { end_prepared($janitor); }
 	elsif (@idle == $appenders + $consumers + 1 && !%prepared) { last; }
-	$sessions->wait_for($open // $janitor, 0.01);
+	$sessions->listen(0.01);
 }
+cmp_ok(time, '<', $deadline, 'every statement came to an end');
 $sessions->close_all;
 
 note(join(', ', map { "$_: $counts{$_}" } sort keys %counts));
 note('errors: ' . join(', ', map { "$_: $errors{$_}" } sort keys %errors));
 is(join(' ', grep { $_ !~ $allowed } sort keys %errors), '', 'no error but conflicts');
-cmp_ok($counts{$_} // 0, '>', $steps / 200, "enough of kind $_") foreach qw(commit rollback prepare poll);
+cmp_ok($counts{$_} // 0, '>', $steps / 200, "enough of kind $_") foreach qw(commit rollback prepare poll read);
 
 sub count_of { my ($sql) = @_; return $node->safe_psql('shop', "SELECT count(*) FROM ($sql) AS x"); }
 
@@ -219,9 +259,12 @@ is(count_of('SELECT FROM dugong.event_log'), scalar @committed, 'as many events 
 is(count_of(q{SELECT FROM dugong.event_log JOIN said USING (id) WHERE how = 'commit'}), scalar @committed, 'all that were committed');
 is(count_of(q{SELECT FROM dugong.event_log JOIN said USING (id) WHERE how = 'rollback'}), 0, 'none that was rolled back');
 is(count_of(<<'SQL'), 0, 'sequence numbers are 1 to n, in the order of positions');
-	SELECT FROM (SELECT sequence_number, row_number() OVER (PARTITION BY aggregate_id ORDER BY position) AS number FROM dugong.event_log) AS e
+	SELECT FROM (SELECT sequence_number, row_number() OVER (PARTITION BY aggregate_type_id, aggregate_id ORDER BY position) AS number FROM dugong.event_log) AS e
 	WHERE sequence_number <> number
 SQL
+while (my $page = $node->safe_psql('shop', 'SELECT position FROM dugong.read_events(' . ($read[-1] // 0) . ')')) { push @read, split /\n/, $page; }
+is(join(' ', @read), join(' ', split(/\n/, $node->safe_psql('shop', 'SELECT position FROM dugong.event_log ORDER BY position'))),
+	'the pages that were read are the log, in its order, each event once');
 my $holes = count_of('SELECT FROM dugong.checkpoint_holes');
 $node->safe_psql('shop', 'CALL dugong.run_projections()');
 is_equal_to_fold($node, 'shop', 'the query model equals the fold of every account');

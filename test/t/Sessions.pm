@@ -59,6 +59,14 @@ sub wait_for
 	return 1;
 }
 
+# Takes what there is to take, waiting for so many seconds.
+sub listen
+{
+	my ($self, $seconds) = @_;
+	$self->take($_) foreach $self->{select}->can_read($seconds);
+	return;
+}
+
 sub take
 {
 	my ($self, $out) = @_;
