@@ -11,6 +11,7 @@ my @conf = ("dugong.poll_interval = '100ms'");
 my $source = new_server('source', @conf);
 my $target = new_server('target', @conf);
 my ($anna, $ben, $carl) = map { uuid(1, $_) } 1 .. 3;
+my $cart = uuid(2, 1);
 
 sub without_worker
 {
@@ -47,6 +48,7 @@ SELECT to_jsonb(c) FROM dugong.checkpoints c ORDER BY 1;
 SELECT to_jsonb(h) FROM dugong.checkpoint_holes h ORDER BY 1;
 SELECT to_jsonb(p) FROM dugong.projections p ORDER BY 1;
 SELECT to_jsonb(t) FROM dugong.aggregate_types t ORDER BY 1;
+SELECT to_jsonb(t) FROM dugong.event_types t ORDER BY 1;
 SELECT last_value, is_called FROM dugong.event_log_position_seq;
 SQL
 
@@ -72,6 +74,14 @@ sub fill
 	$source->safe_psql($db, <<~SQL);
 		CREATE TABLE note (account uuid, text text);
 		INSERT INTO note VALUES ('$anna', 'other things');
+		CREATE TYPE item AS (sku text);
+		CREATE FUNCTION item_v2(jsonb) RETURNS jsonb LANGUAGE sql RETURN jsonb_build_object('sku', \$1 -> 'name');
+		SELECT dugong.create_aggregate_type('Cart', fold => 'dugong.row_fold(dugong.domain_event)', strict => true, origin => 'Shop', external => false);
+		SELECT dugong.create_event_type('Cart', 'ItemAdded');
+		SELECT dugong.append_event('Cart', '$cart', 'ItemAdded', '{"name": "A"}');
+		SELECT dugong.create_event_type('Cart', 'ItemAdded', 2, 'item', 'item_v2(jsonb)');
+		SELECT dugong.create_aggregate_type('Note');
+		CREATE TRIGGER note_events AFTER INSERT OR UPDATE OR DELETE ON note FOR EACH ROW EXECUTE FUNCTION dugong.append_row_event('Note', 'account');
 		SELECT $schema.bank_open_account('Anna', 500, '$anna');
 		SELECT $schema.bank_open_account(E'Ben\\t\\\\ "and" son', 12.50, '$ben');
 		SELECT $schema.bank_open_account('Carl', 1, '$carl');
@@ -100,6 +110,15 @@ sub goes_on
 			'SELECT position = (SELECT max(position) FROM dugong.event_log) FROM dugong.checkpoints'),
 		"$what: the checkpoint moves");
 	is(versions($target, $db, $schema), $before, "$what: nothing is consumed twice");
+	is($target->safe_psql($db, <<~SQL), '2|ItemAdded|2|{"sku": "B"}', "$what: aggregate types and event types work");
+		SELECT sequence_number, type, version, payload FROM dugong.append_event('Cart', '$cart', 'ItemAdded', '{"name": "B"}', version => 1);
+		SQL
+	my ($out, $err) = ('', '');
+	$target->psql($db, "\\set VERBOSITY sqlstate\nSELECT dugong.append_event('Cart', '$cart', 'Other'); SELECT dugong.append_event('Cart', '$cart', 'ItemAdded', '{}');",
+		stdout => \$out, stderr => \$err, on_error_stop => 0);
+	is(scalar(() = $err =~ /UG008/g), 2, "$what: and their declarations hold");
+	$target->safe_psql($db, "INSERT INTO note VALUES ('$ben', 'after')");
+	is($target->safe_psql($db, 'SELECT type FROM dugong.read_events(backward => true, max_rows => 1)'), 'NoteInserted', "$what: triggers append");
 	is($target->safe_psql($db, <<~'SQL'), 't', "$what: the checkpoint belongs to this cluster");
 		SELECT c.system_identifier = s.system_identifier AND c.database_oid = d.oid
 		FROM dugong.checkpoints c, pg_control_system() s, pg_database d WHERE d.datname = current_database()

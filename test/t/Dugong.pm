@@ -57,7 +57,7 @@ sub equality
 	my $schema = shift // 'public';
 	my $fold =
 	  "SELECT (f.s).id, (f.s).owner, (f.s).balance, f.tenant_id FROM (SELECT $schema.bank_account_fold(e ORDER BY e.sequence_number) AS s, e.tenant_id "
-	  . 'FROM dugong.domain_events e GROUP BY e.aggregate_id, e.tenant_id) f WHERE (f.s).id IS NOT NULL';
+	  . q{FROM dugong.domain_events e WHERE e.aggregate_type = 'BankAccount' GROUP BY e.aggregate_id, e.tenant_id) f WHERE (f.s).id IS NOT NULL};
 	my $model = "SELECT id, owner, balance, tenant_id FROM $schema.bank_account_query_model";
 
 	return "SELECT NOT EXISTS (($model) EXCEPT ALL ($fold)) AND NOT EXISTS (($fold) EXCEPT ALL ($model))";
