@@ -108,6 +108,11 @@ check_new_name(const char *origin, const char *name)
 		ereport(ERROR,
 				(errcode(ERRCODE_DUPLICATE_OBJECT),
 				 errmsg("aggregate type \"%s\" of origin \"%s\" already exists", name, origin)));
+	if (aggregate_type_find_channel(psprintf("%s-%s", origin, name)) != NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_DUPLICATE_OBJECT),
+				 errmsg("channel \"%s-%s\" already exists", origin, name),
+				 errdetail("Another origin and aggregate type give the same name.")));
 }
 
 /* create_aggregate_type(name, fold, snapshot_interval, strict, origin, external) */

@@ -118,7 +118,7 @@ is_retry(const LogRow *event, const pg_uuid_t *event_id, const LogRow *deposit)
 
 	if (event_id == NULL)
 		return false;
-	log = log_open(RowExclusiveLock);
+	log = log_open(AccessShareLock);
 	if (!event_find(log, event_id, &stored))
 	{
 		table_close(log, NoLock);

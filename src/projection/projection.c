@@ -8,8 +8,10 @@
 #include "catalog/pg_type.h"
 #include "commands/trigger.h"
 #include "projection/projection.h"
+#include "store/log.h"
 #include "utils/builtins.h"
 #include "utils/rel.h"
+#include "util/identity.h"
 #include "util/plan.h"
 
 PG_FUNCTION_INFO_V1(dugong_refuse_projected_type);
@@ -28,7 +30,9 @@ projection_list(void)
 	MemoryContext context = CurrentMemoryContext;
 	List	   *projections = NIL;
 	uint64		nrows;
+	Identity	before;
 
+	identity_assume(&before, dugong_owner(), SECURITY_LOCAL_USERID_CHANGE);
 	SPI_connect();
 	nrows = plan_execute(&select_projections, NULL, NULL, false);
 	for (uint64 row = 0; row < nrows; row++)
@@ -53,6 +57,7 @@ projection_list(void)
 		MemoryContextSwitchTo(old);
 	}
 	SPI_finish();
+	identity_restore(&before);
 	return projections;
 }
 

@@ -215,9 +215,9 @@ aggregate_type_by_name(const char *origin, const char *name)
 	return type;
 }
 
-/* The type of a name, or of a channel where the name alone is ambiguous. */
+/* The type of a channel, or NULL. */
 const AggregateType *
-aggregate_type_by_channel(const char *name)
+aggregate_type_find_channel(const char *channel)
 {
 	HASH_SEQ_STATUS seq;
 	AggregateType *type;
@@ -226,9 +226,18 @@ aggregate_type_by_channel(const char *name)
 	ensure_types();
 	hash_seq_init(&seq, types);
 	while ((type = hash_seq_search(&seq)) != NULL)
-		if (type->live && strcmp(type->channel, name) == 0)
+		if (type->live && strcmp(type->channel, channel) == 0)
 			found = type;
-	return found ? found : aggregate_type_by_name(NULL, name);
+	return found;
+}
+
+/* The type of a channel, or of a name that is not ambiguous. */
+const AggregateType *
+aggregate_type_by_channel(const char *name)
+{
+	const AggregateType *type = aggregate_type_find_channel(name);
+
+	return type ? type : aggregate_type_by_name(NULL, name);
 }
 
 /* The role whose rights the type's fold, upcasts and CHECKs have. */

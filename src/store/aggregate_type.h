@@ -26,6 +26,7 @@ extern const AggregateType *aggregate_type_by_id(int32 id);
 extern const AggregateType *aggregate_type_get(int32 id);
 extern const AggregateType *aggregate_type_by_name(const char *origin, const char *name);
 extern const AggregateType *aggregate_type_find(const char *origin, const char *name);
+extern const AggregateType *aggregate_type_find_channel(const char *channel);
 extern const AggregateType *aggregate_type_by_channel(const char *name);
 extern Oid	aggregate_type_owner(const AggregateType *type);
 

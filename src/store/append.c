@@ -103,7 +103,7 @@ check_row(const LogRow *row, bool foreign)
 				 errdetail("Events of another service come in with dugong.receive_message().")));
 	if (VARSIZE_ANY_EXHDR(DatumGetTextPP(log_row_value(row, LOG_TYPE))) == 0)
 		report_invalid("type of a domain event must not be empty");
-	if (DatumGetInt32(log_row_value(row, LOG_VERSION)) < 1)
+	if (!log_row_isnull(row, LOG_VERSION) && DatumGetInt32(log_row_value(row, LOG_VERSION)) < 1)
 		report_invalid("version of a domain event must be greater than zero");
 	if (!log_row_isnull(row, LOG_SEQUENCE_NUMBER) &&
 		DatumGetInt64(log_row_value(row, LOG_SEQUENCE_NUMBER)) < 1)
@@ -111,6 +111,16 @@ check_row(const LogRow *row, bool foreign)
 	if (!log_row_isnull(row, LOG_TIMESTAMP) &&
 		TIMESTAMP_NOT_FINITE(DatumGetTimestampTz(log_row_value(row, LOG_TIMESTAMP))))
 		report_invalid("timestamp of a domain event must be finite");
+}
+
+/* A row whose caller names no version has the declared one. */
+static void
+fill_version(LogRow *row)
+{
+	if (log_row_isnull(row, LOG_VERSION))
+		log_row_set(row, LOG_VERSION, Int32GetDatum(
+			event_type_current_version(DatumGetInt32(log_row_value(row, LOG_AGGREGATE_TYPE_ID)),
+									   DatumGetTextPP(log_row_value(row, LOG_TYPE)))));
 }
 
 /* The aggregate's last event now; 40001 if the transaction cannot see it. */
@@ -215,6 +225,7 @@ dugong_event_assign(PG_FUNCTION_ARGS)
 	check_row(&row, false);
 	if (!log_row_isnull(&row, LOG_ID) && event_is_stored(log, &row, &stored))
 		return PointerGetDatum(NULL);
+	fill_version(&row);
 	event_type_check(&row);
 	assign_place(log, &row);
 	return PointerGetDatum(heap_form_tuple(RelationGetDescr(log), row.values, row.nulls));
@@ -284,6 +295,7 @@ append_checked(Relation log, LogRow *row)
 {
 	bool		has_id = !log_row_isnull(row, LOG_ID);
 
+	fill_version(row);
 	event_type_check(row);
 	for (;;)
 	{
@@ -340,6 +352,7 @@ event_check(LogRow *row)
 {
 	context_fill(row);
 	check_row(row, false);
+	fill_version(row);
 	event_type_check(row);
 }
 

@@ -13,7 +13,6 @@
 #include "store/append.h"
 #include "store/context.h"
 #include "store/domain_event.h"
-#include "store/event_type.h"
 #include "store/stored_event.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
@@ -214,10 +213,6 @@ are_stored(LogRow *rows, int count)
 		if (log_row_isnull(&rows[i], LOG_ID))
 			continue;
 		id = DatumGetUUIDP(log_row_value(&rows[i], LOG_ID));
-		if (log_row_isnull(&rows[i], LOG_VERSION))
-			log_row_set(&rows[i], LOG_VERSION, Int32GetDatum(
-				event_type_current_version(DatumGetInt32(log_row_value(&rows[i], LOG_AGGREGATE_TYPE_ID)),
-										   DatumGetTextPP(log_row_value(&rows[i], LOG_TYPE)))));
 		if (!event_is_stored(log, &rows[i], &stored))
 			continue;
 		one_stored = id;

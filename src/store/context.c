@@ -6,7 +6,6 @@
 
 #include "guc.h"
 #include "store/context.h"
-#include "store/event_type.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
 #include "utils/jsonb.h"
@@ -50,22 +49,10 @@ context_metadata(bool *isnull)
 	return metadata;
 }
 
-/* The declared version, or 1; a row without aggregate type or type is refused later. */
-static int
-default_version(const LogRow *row)
-{
-	if (log_row_isnull(row, LOG_AGGREGATE_TYPE_ID) || log_row_isnull(row, LOG_TYPE))
-		return 1;
-	return event_type_current_version(DatumGetInt32(log_row_value(row, LOG_AGGREGATE_TYPE_ID)),
-									  DatumGetTextPP(log_row_value(row, LOG_TYPE)));
-}
-
-/* Gives a row what it leaves out: version, tenant, and the settings' context. */
+/* Gives a row what it leaves out: tenant, and the settings' context. */
 void
 context_fill(LogRow *row)
 {
-	if (log_row_isnull(row, LOG_VERSION))
-		log_row_set(row, LOG_VERSION, Int32GetDatum(default_version(row)));
 	if (log_row_isnull(row, LOG_TENANT_ID))
 		log_row_set(row, LOG_TENANT_ID, PointerGetDatum(context_tenant_id()));
 	fill_uuid(row, LOG_CORRELATION_ID, dugong_correlation_id);

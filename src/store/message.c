@@ -106,21 +106,45 @@ read_message(LogRow *row, Jsonb *message)
 	set_uuid(row, LOG_TRIGGERED_BY_EVENT_ID, message, "triggeredByEventId");
 }
 
-/* An event that is in the log is one's own when it comes back: only a new one is refused. */
+/*
+ * Is the message's event in the log?  Then row becomes the stored one.
+ *
+ * Its sender may have upcast it since: in another version the payload may be
+ * another, too.
+ *
+ * Errors: UG006 if it is another event.
+ */
+static bool
+is_known(LogRow *row)
+{
+	Relation	log = log_open(AccessShareLock);
+	LogRow		stored;
+	LogRow		expected = *row;
+	bool		found = event_find(log, DatumGetUUIDP(log_row_value(row, LOG_ID)), &stored);
+
+	table_close(log, NoLock);
+	if (!found)
+		return false;
+	if (log_row_value(row, LOG_VERSION) != log_row_value(&stored, LOG_VERSION))
+	{
+		expected.nulls[LOG_PAYLOAD - 1] = log_row_isnull(&stored, LOG_PAYLOAD);
+		expected.values[LOG_PAYLOAD - 1] = log_row_value(&stored, LOG_PAYLOAD);
+		expected.nulls[LOG_VERSION - 1] = true;
+	}
+	if (!event_has_same_content(&stored, &expected) ||
+		log_row_value(row, LOG_SEQUENCE_NUMBER) != log_row_value(&stored, LOG_SEQUENCE_NUMBER))
+		report_event_id_reused(DatumGetUUIDP(log_row_value(row, LOG_ID)));
+	*row = stored;
+	return true;
+}
+
+/* New events come in only for the types of other origins. */
 static void
 check_external(const LogRow *row)
 {
 	const AggregateType *type = aggregate_type_get(DatumGetInt32(log_row_value(row, LOG_AGGREGATE_TYPE_ID)));
-	LogRow		stored;
-	Relation	log;
-	bool		known;
 
-	if (type->external)
-		return;
-	log = log_open(RowExclusiveLock);
-	known = event_is_stored(log, row, &stored);
-	table_close(log, NoLock);
-	if (!known)
+	if (!type->external)
 		ereport(ERROR,
 				(errcode(ERRCODE_DUGONG_OTHER_ORIGIN),
 				 errmsg("aggregate type \"%s\" belongs to this database",
@@ -141,7 +165,10 @@ dugong_receive_message(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("message must be a JSON object")));
 	read_message(&row, message);
-	check_external(&row);
-	event_receive(&row);
+	if (!is_known(&row))
+	{
+		check_external(&row);
+		event_receive(&row);
+	}
 	PG_RETURN_DATUM(domain_event_of_row(&row));
 }

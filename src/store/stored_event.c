@@ -88,7 +88,11 @@ same_payload(const LogRow *one, const LogRow *other)
 								  &DatumGetJsonbP(log_row_value(other, LOG_PAYLOAD))->root) == 0;
 }
 
-/* Do two rows say the same: aggregate, type, version and payload? */
+/*
+ * Do two rows say the same: aggregate, type, version and payload?
+ *
+ * row: without a version it is the stored one's, whatever is declared now.
+ */
 bool
 event_has_same_content(const LogRow *stored, const LogRow *row)
 {
@@ -101,7 +105,8 @@ event_has_same_content(const LogRow *stored, const LogRow *row)
 		memcmp(&one.id, &other.id, UUID_LEN) == 0 &&
 		same_text(stored, row, LOG_TENANT_ID) &&
 		same_text(stored, row, LOG_TYPE) &&
-		log_row_value(stored, LOG_VERSION) == log_row_value(row, LOG_VERSION) &&
+		(log_row_isnull(row, LOG_VERSION) ||
+		 log_row_value(stored, LOG_VERSION) == log_row_value(row, LOG_VERSION)) &&
 		same_payload(stored, row);
 }
 

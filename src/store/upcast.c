@@ -123,12 +123,13 @@ upcast_payload(Upcaster *upcaster, int32 aggregate_type_id, const text *type,
 	if (!event_type_has_path(declared, version))
 		return payload;
 	step.type = text_to_cstring(type);
+	step.version = version;
 	callback.arg = &step;
 	error_context_stack = &callback;
 	identity_assume(&before, aggregate_type_owner(aggregate_type_by_id(aggregate_type_id)),
 					SECURITY_RESTRICTED_OPERATION);
 	/* The functions may change what is declared: look again at each step. */
-	for (step.version = version; event_type_has_path(declared, step.version); step.version++)
+	for (; event_type_has_path(declared, step.version); step.version++)
 	{
 		const EventVersion *next = event_type_version(declared, step.version + 1);
 

@@ -45,6 +45,7 @@ SELECT pg_temp.refused(code, format('SELECT dugong.receive_message(%s)', message
     ('UG001', 'pg_temp.message(3, ''{"id": "d0000000-0000-4000-8000-000000000093"}'')'),
     ('UG006', 'pg_temp.message(3, ''{"payload": 1}'')'),
     ('UG006', 'pg_temp.message(3, ''{"type": "Lost"}'')'),
+    ('UG006', 'pg_temp.message(3, ''{"sequenceNumber": 4}'')'),
     ('UG009', 'pg_temp.message(1, ''{"origin": "Shop", "aggregateType": "Cart"}'') || jsonb_build_object(''id'', gen_random_uuid())'),
     ('42704', 'pg_temp.message(4, ''{"origin": "Nobody"}'')'),
     ('42704', 'pg_temp.message(4, ''{"aggregateType": "Nothing"}'')'),
@@ -68,6 +69,10 @@ CREATE TYPE sent AS (n int);
 SELECT dugong.create_event_type('Parcel', 'Sent', 2, 'sent');
 SELECT pg_temp.refused('UG008', $$ SELECT dugong.receive_message(pg_temp.message(4, '{"payload": {"n": "x"}}')) $$);
 SELECT lives_ok($$ SELECT dugong.receive_message(pg_temp.message(4)) $$, 'one that fits');
+SELECT is((SELECT version FROM dugong.receive_message(pg_temp.message(4, '{"version": 3, "payload": {"m": 4}}'))), 2, 'a sender that has upcast it since sends the same event');
+CREATE FUNCTION up(jsonb) RETURNS jsonb LANGUAGE sql RETURN '{"up": true}'::jsonb;
+SELECT dugong.create_event_type('Cart', 'ItemAdded', 2, upcast => 'up(jsonb)');
+SELECT is((SELECT version FROM dugong.receive_message((SELECT dugong.to_message(e) FROM dugong.event(pg_temp.id('e', 1)) e))), 2, 'one''s own, too');
 
 SELECT * FROM finish();
 ROLLBACK;

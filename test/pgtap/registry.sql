@@ -34,7 +34,7 @@ SELECT pg_temp.refused(code, command) FROM (VALUES
     ('22023', $$ SELECT dugong.create_aggregate_type('X', snapshot_interval => -1) $$),
     ('42710', $$ SELECT dugong.create_aggregate_type('Cart') $$),
     ('42622', $$ SELECT dugong.create_aggregate_type(repeat('x', 60), origin => 'abc') $$),
-    ('23505', $$ SELECT dugong.create_aggregate_type('b-c', origin => 'a'), dugong.create_aggregate_type('c', origin => 'a-b') $$),
+    ('42710', $$ SELECT dugong.create_aggregate_type('b-c', origin => 'a'), dugong.create_aggregate_type('c', origin => 'a-b') $$),
     ('42883', $$ SELECT dugong.create_aggregate_type('X', fold => 'nothing(int)') $$),
     ('42809', $$ SELECT dugong.create_aggregate_type('X', fold => 'cart_apply(cart, dugong.domain_event)') $$),
     ('42809', $$ SELECT dugong.create_aggregate_type('X', fold => 'count_ints(int)') $$),

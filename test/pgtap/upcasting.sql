@@ -32,6 +32,7 @@ SELECT is((SELECT payloads(e ORDER BY e.sequence_number) FROM dugong.domain_even
 SELECT is((SELECT (version, payload) FROM dugong.append_event('Cart', pg_temp.id('a'), 'ItemAdded', '{"name": "x"}', version => 1, event_id => pg_temp.id('e', 1))), (3, '{"qty": 1, "sku": "x"}'::jsonb), 'an append that finds its event');
 SELECT is((SELECT dugong.to_message(e) -> 'payload' FROM dugong.event(pg_temp.id('e', 1)) e), '{"qty": 1, "sku": "x"}', 'a message');
 SELECT is((SELECT (version, payload) FROM dugong.event_log WHERE id = pg_temp.id('e', 1)), (1, '{"name": "x"}'::jsonb), 'the log keeps what was appended');
+SELECT is((SELECT version FROM dugong.append_event('Cart', pg_temp.id('a'), 'ItemAdded', '{"name": "x"}', event_id => pg_temp.id('e', 1))), 3, 'a retry that names no version');
 SELECT is((SELECT version FROM dugong.append_event('Cart', pg_temp.id('a'), 'ItemAdded', '{"sku": "w", "qty": 2}')), 3, 'a new event has the declared version');
 
 -- A function that is replaced applies at once, also in the transaction that replaces it

@@ -25,7 +25,7 @@ COMMENT ON COLUMN dugong.domain_event.tenant_id IS 'tenant; empty = no tenant';
 COMMENT ON COLUMN dugong.domain_event.sequence_number IS '1, 2, 3 ... within one aggregate, without a hole';
 COMMENT ON COLUMN dugong.domain_event.type IS 'what happened';
 COMMENT ON COLUMN dugong.domain_event.version IS 'version of the event type''s schema';
-COMMENT ON COLUMN dugong.domain_event."timestamp" IS 'when it was appended; never before its predecessor';
+COMMENT ON COLUMN dugong.domain_event."timestamp" IS 'when it was appended, never before its predecessor; or what the caller gave';
 COMMENT ON COLUMN dugong.domain_event.correlation_id IS 'joins the events of one business transaction';
 COMMENT ON COLUMN dugong.domain_event.triggered_by_event_id IS 'event that caused this one';
 COMMENT ON COLUMN dugong.domain_event.triggered_by_user_id IS 'user who caused it';
