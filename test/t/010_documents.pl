@@ -1,35 +1,134 @@
-# Every SQL example of the README runs as it stands there.
+# Every SQL example of the README and of docs/ runs as it stands there, and the
+# reference names everything that a user can call or set.
 use strict;
 use warnings;
-use PostgreSQL::Test::Cluster;
+
+use lib 'test/t';
+use Dugong;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
-my $node = PostgreSQL::Test::Cluster->new('documents');
-$node->init;
-$node->start;
+my $node = new_server('documents');
 
-my $text = slurp_file('README.md');
-my @examples = $text =~ /^```sql\n(.*?)^```/msg;
-cmp_ok(scalar(@examples), '>=', 2, 'README has SQL examples');
+sub examples
+{
+	my $file = shift;
+	return slurp_file($file) =~ /^```sql\n(.*?)^```/msg;
+}
 
-my ($out, $err) = ('', '');
-my $rc = $node->psql('postgres', join("\n", @examples),
-	stdout => \$out, stderr => \$err, on_error_stop => 1);
-is($rc, 0, 'the examples run') or diag($err);
+# Runs a document's examples one after the other, in a database of its own, and
+# returns what they print and their messages.
+sub run_examples
+{
+	my ($file, $db, $before) = @_;
+	my ($out, $err) = ('', '');
+
+	$node->safe_psql('postgres', "CREATE DATABASE $db");
+	$node->safe_psql($db, $before) if $before;
+	my $rc = $node->psql($db, join("\n", examples($file)),
+		stdout => \$out, stderr => \$err, on_error_stop => 1);
+	is($rc, 0, "the examples of $file run") or diag($err);
+	return ($out, $err);
+}
+
+my @readme = examples('README.md');
+cmp_ok(scalar(@readme), '>=', 2, 'README has SQL examples');
+my ($out, $err) = run_examples('README.md', 'readme');
 like($out, qr/\|Alice\|700$/m, 'the deposit shows 700');
 like($out, qr/\|Alice\|400$/m, 'the withdrawal shows 400');
 like($out, qr/,Alice,700\)$/m, 'the past shows 700');
 
-$node->safe_psql('postgres', 'CALL dugong.run_projections()');
-is($node->safe_psql('postgres', 'SELECT count(*) FROM bank_account_query_model'),
+$node->safe_psql('readme', 'CALL dugong.run_projections()');
+is($node->safe_psql('readme', 'SELECT count(*) FROM bank_account_query_model'),
 	'0', 'the closed account has left the query model');
 
 # The warning about (f()).* is true.
-my $id = $node->safe_psql('postgres', q{SELECT id FROM bank_open_account('Bob')});
-$node->safe_psql('postgres', qq{SELECT (bank_deposit('$id', 10)).*});
-is($node->safe_psql('postgres', qq{SELECT balance FROM bank_get_account('$id')}),
+my $id = $node->safe_psql('readme', q{SELECT id FROM bank_open_account('Bob')});
+$node->safe_psql('readme', qq{SELECT (bank_deposit('$id', 10)).*});
+is($node->safe_psql('readme', qq{SELECT balance FROM bank_get_account('$id')}),
 	'30', 'SELECT (bank_deposit()).* deposits once per column');
+
+# The documents in docs/, in databases that have the extension
+my %output;
+foreach my $file (sort glob('docs/*.md'))
+{
+	my ($name) = $file =~ m{([^/]+)\.md$};
+
+	next unless examples($file);
+	(my $db = "doc_$name") =~ s/\W/_/g;
+	$output{$name} = [ run_examples($file, $db, 'CREATE EXTENSION dugong') ];
+}
+
+ok($output{reference}, 'the reference has SQL examples') or BAIL_OUT('no docs/reference.md');
+($out, $err) = @{ $output{reference} };
+like($out, qr/^1\|1\|\{"sku": "A1", "quantity": 2\}\n1$/m, 'reference: a retry returns the stored event');
+like($out, qr/^2\|anna$/m, 'reference: settings give the context');
+like($out, qr/^4\|CheckedOut\|\([-0-9a-f]+,"\{""A1"": 2\}",t\)$/m, 'reference: the fold of a cart');
+like($out, qr/^2\|OrderUpdated\|\{"new": \{"status": "paid"\}, "old": \{"status": "new"\}\}$/m,
+	'reference: an update of a row');
+like($out, qr/^[-0-9a-f]+\|\{"number": 1, "status": "paid", "cart_id": "[-0-9a-f]+"\}$/m,
+	'reference: the row out of its events');
+like($out, qr/^ItemAdded\|1\|2\|3\|0$/m, 'reference: no event fails its upcast');
+like($out, qr/^2\|\{"sku": "A1", "price": null, "quantity": 2\}$/m, 'reference: an upcast payload');
+like($out, qr/^Billing\|1\|PaymentReceived\|\{"amount": 20\}$/m, 'reference: a message is received');
+like($out, qr/^Bob\|150\.25\nAlice\|499\.75$/m, 'reference: the accounts after a transfer');
+like($err, qr/the order has changed: aggregate "Order" .* is not at the expected sequence number/,
+	'reference: a conflict is handled');
+is($node->safe_psql('postgres', q{SELECT count(*) FROM pg_roles WHERE rolname !~ '^pg_' AND NOT rolsuper}),
+	'0', 'reference: its roles are dropped');
+
+# The reference is complete.
+my $reference = slurp_file('docs/reference.md');
+my %is_internal =
+  map { $_ => 1 } qw(aggregate_type_id bank_account_apply current_payload current_version row_apply to_domain_event);
+
+# name(argument ... argument ...), with the arguments' names in their order
+sub signature
+{
+	my ($name, @arguments) = @_;
+	my $inner = join('', map { "[^()]*\\b$_\\b" } @arguments);
+	return qr/(?<!\w)\Q$name\E\($inner/;
+}
+
+my @functions = split /\n/, $node->safe_psql('doc_reference', <<'SQL');
+SELECT CASE WHEN n.nspname = 'dugong' THEN 'dugong.' ELSE '' END || p.proname, array_to_string(p.proargnames[:p.pronargs], ',')
+FROM pg_depend d
+JOIN pg_proc p ON p.oid = d.objid
+JOIN pg_namespace n ON n.oid = p.pronamespace
+WHERE d.classid = 'pg_proc'::regclass AND d.deptype = 'e'
+  AND d.refobjid = (SELECT oid FROM pg_extension WHERE extname = 'dugong')
+  AND (p.prorettype NOT IN ('trigger'::regtype, 'event_trigger'::regtype) OR p.proname = 'append_row_event')
+ORDER BY 1
+SQL
+cmp_ok(scalar(@functions), '>', 20, 'the extension has functions');
+foreach my $function (@functions)
+{
+	my ($name, $arguments) = split /\|/, $function, 2;
+	my ($short) = $name =~ /(\w+)$/;
+
+	if ($is_internal{$short})
+	{
+		ok($reference =~ /`$short`/, "the reference names $name");
+		delete $is_internal{$short};
+	}
+	else
+	{
+		ok($reference =~ signature($name, split /,/, $arguments), "the reference has $name($arguments)");
+	}
+}
+is_deeply(\%is_internal, {}, 'every internal function exists');
+
+my @names = split /\n/, $node->safe_psql('doc_reference', <<'SQL');
+LOAD 'dugong';
+SELECT name FROM pg_settings WHERE name LIKE 'dugong.%'
+UNION ALL
+SELECT 'dugong.' || relname FROM pg_class WHERE relnamespace = 'dugong'::regnamespace AND relkind = 'v'
+ORDER BY 1
+SQL
+push @names,
+  map { s/\W//gr } slurp_file('src/errors.h') =~ /MAKE_SQLSTATE\(([^)]*)\)/g;
+cmp_ok(scalar(@names), '>', 20, 'there are settings, views and errors');
+ok($reference =~ /(?<![\w.])\Q$_\E(?![\w(])/, "the reference has $_") foreach @names;
 
 $node->stop;
 done_testing();
