@@ -26,6 +26,7 @@ dugong_run_projections(PG_FUNCTION_ARGS)
 	List	   *projections;
 	ListCell   *cell;
 
+	PreventCommandIfReadOnly("CALL dugong.run_projections()");
 	SPI_connect_ext(atomic ? 0 : SPI_OPT_NONATOMIC);
 	projections = projection_list();
 	foreach(cell, projections)

@@ -326,6 +326,7 @@ append(LogRow *row, bool foreign)
 	LogRow		stored;
 	bool		appended;
 
+	PreventCommandIfReadOnly("append");
 	Assert(log_row_isnull(row, LOG_POSITION));
 	if (!foreign)
 		context_fill(row);
