@@ -1,30 +1,12 @@
 -- What each command of the bank account does, and what it refuses.
 BEGIN;
 SELECT plan(103);
+\ir helpers.psql
 
 \set a '''a0000000-0000-4000-8000-00000000000a'''
 \set b '''b0000000-0000-4000-8000-00000000000b'''
 \set closed '''c0000000-0000-4000-8000-00000000000c'''
 \set unknown '''d0000000-0000-4000-8000-00000000000d'''
-
--- How a command is refused, and what it leaves behind.
-CREATE FUNCTION pg_temp.refused(code text, command text) RETURNS text
-LANGUAGE plpgsql AS $$
-DECLARE
-    events bigint := (SELECT count(*) FROM dugong.event_log);
-    position bigint := (SELECT last_value FROM dugong.event_log_position_seq);
-    got text := 'accepted';
-BEGIN
-    BEGIN
-        EXECUTE command;
-    EXCEPTION WHEN OTHERS THEN
-        got := SQLSTATE;
-    END;
-    RETURN is(format('%s, %s events, %s positions', got,
-                     (SELECT count(*) FROM dugong.event_log) - events,
-                     (SELECT last_value FROM dugong.event_log_position_seq) - position),
-              format('%s, 0 events, 0 positions', code), left(command, 100));
-END $$;
 
 -- Calls a command within a block that fails afterwards.
 CREATE FUNCTION pg_temp.take_back(command text) RETURNS bigint

@@ -1,39 +1,10 @@
 -- The log: what an INSERT is given, and what is refused to everybody.
 BEGIN;
 SELECT plan(79);
+\ir helpers.psql
 
 CREATE FUNCTION pg_temp.bank() RETURNS int LANGUAGE sql IMMUTABLE
 RETURN dugong.aggregate_type_id('BankingContext-AccountService', 'BankAccount');
-CREATE FUNCTION pg_temp.detail(command text) RETURNS text
-LANGUAGE plpgsql AS $$
-DECLARE
-    detail text;
-BEGIN
-    EXECUTE command;
-    RETURN 'accepted';
-EXCEPTION WHEN OTHERS THEN
-    GET STACKED DIAGNOSTICS detail = PG_EXCEPTION_DETAIL;
-    RETURN SQLSTATE || ' ' || detail;
-END $$;
--- Refused, and no position is lost.
-CREATE FUNCTION pg_temp.refused(code text, command text) RETURNS text
-LANGUAGE plpgsql AS $$
-DECLARE
-    events bigint := (SELECT count(*) FROM dugong.event_log);
-    position bigint := (SELECT last_value FROM dugong.event_log_position_seq);
-    got text := 'accepted';
-BEGIN
-    BEGIN
-        EXECUTE command;
-    EXCEPTION WHEN OTHERS THEN
-        got := SQLSTATE;
-    END;
-    RETURN is(format('%s, %s events, %s positions', got,
-                     (SELECT count(*) FROM dugong.event_log) - events,
-                     (SELECT last_value FROM dugong.event_log_position_seq) - position),
-              format('%s, 0 events, 0 positions', code), command);
-END $$;
-
 -- INSERT into the table
 INSERT INTO dugong.event_log (aggregate_type_id, aggregate_id, type, payload)
 VALUES (pg_temp.bank(), 'a0000000-0000-4000-8000-00000000000a', 'AccountOpened', '{"owner": "Alice", "initialBalance": 500}');
@@ -59,16 +30,16 @@ SELECT results_eq('insert_into_view', $$ VALUES (4::bigint, 'BankingContext-Acco
 SELECT is((bank_deposit('a0000000-0000-4000-8000-00000000000a', 100)).balance, 600::numeric, 'commands go on behind it');
 
 -- A sequence number is an expectation
-SELECT is(pg_temp.detail($$ INSERT INTO dugong.event_log (aggregate_type_id, aggregate_id, type, sequence_number)
+SELECT is(pg_temp.answer($$ INSERT INTO dugong.event_log (aggregate_type_id, aggregate_id, type, sequence_number)
         VALUES (pg_temp.bank(), 'a0000000-0000-4000-8000-00000000000a', 'Noted', 9) $$),
     'UG001 Expected sequence number 8, actual sequence number 5.', 'too high, table');
-SELECT is(pg_temp.detail($$ INSERT INTO dugong.domain_events (aggregate_type, aggregate_id, type, sequence_number)
+SELECT is(pg_temp.answer($$ INSERT INTO dugong.domain_events (aggregate_type, aggregate_id, type, sequence_number)
         VALUES ('BankAccount', 'a0000000-0000-4000-8000-00000000000a', 'Noted', 5) $$),
     'UG001 Expected sequence number 4, actual sequence number 5.', 'too low, view');
-SELECT is(pg_temp.detail($$ INSERT INTO dugong.event_log (aggregate_type_id, aggregate_id, type, sequence_number)
+SELECT is(pg_temp.answer($$ INSERT INTO dugong.event_log (aggregate_type_id, aggregate_id, type, sequence_number)
         VALUES (pg_temp.bank(), 'a0000000-0000-4000-8000-00000000000a', 'Noted', 1) $$),
     'UG001 Expected sequence number 0, actual sequence number 5.', 'exists already, table');
-SELECT is(pg_temp.detail($$ INSERT INTO dugong.domain_events (aggregate_type, aggregate_id, type, sequence_number)
+SELECT is(pg_temp.answer($$ INSERT INTO dugong.domain_events (aggregate_type, aggregate_id, type, sequence_number)
         VALUES ('BankAccount', 'b0000000-0000-4000-8000-00000000000b', 'Noted', 2) $$),
     'UG001 Expected sequence number 1, actual sequence number 0.', 'does not exist, view');
 SELECT lives_ok($$ INSERT INTO dugong.domain_events (aggregate_type, aggregate_id, type, sequence_number)
@@ -136,7 +107,7 @@ CREATE FUNCTION pg_temp.append_only(relation text) RETURNS SETOF text LANGUAGE s
     WHERE strpos(command, relation) > 0
     UNION ALL
     -- PostgreSQL itself has no TRUNCATE, ON CONFLICT or (before 17) MERGE for such a view
-    SELECT matches(pg_temp.detail(command), '^(42809|42P10|0A000|UG005) ', command)
+    SELECT matches(pg_temp.answer(command), '^(42809|42P10|0A000|UG005)', command)
     FROM (VALUES
         ('TRUNCATE dugong.domain_events'),
         ('MERGE INTO dugong.domain_events l USING (SELECT 1) AS one ON true WHEN MATCHED THEN DELETE'),

@@ -1,0 +1,30 @@
+-- A table that gets a history: what the events look like, and how wrong triggers are refused.
+CREATE TABLE shelf (id int PRIMARY KEY, label text, price numeric);
+SELECT dugong.create_aggregate_type('Shelf', fold => 'dugong.row_fold(dugong.domain_event)');
+CREATE TRIGGER events AFTER INSERT OR UPDATE OR DELETE ON shelf FOR EACH ROW EXECUTE FUNCTION dugong.append_row_event('Shelf', 'id');
+INSERT INTO shelf VALUES (1, 'top', 9.50);
+UPDATE shelf SET price = 10;
+UPDATE shelf SET label = label;
+SELECT sequence_number, type, payload, metadata FROM dugong.aggregate_events('Shelf', dugong.aggregate_id('Shelf', '1'));
+SELECT dugong.row_fold(e ORDER BY e.sequence_number) AS shelf FROM dugong.aggregate_events('Shelf', dugong.aggregate_id('Shelf', '1')) e;
+SELECT e.sequence_number, dugong.row_fold(e) OVER (ORDER BY e.sequence_number) AS shelf FROM dugong.domain_events e WHERE aggregate_id = dugong.aggregate_id('Shelf', '1');
+DELETE FROM shelf;
+SELECT dugong.row_fold(e ORDER BY e.sequence_number) IS NULL AS deleted FROM dugong.aggregate_events('Shelf', dugong.aggregate_id('Shelf', '1')) e;
+
+CREATE TABLE bad (id int, label text);
+CREATE TRIGGER events AFTER INSERT ON bad FOR EACH ROW EXECUTE FUNCTION dugong.append_row_event('Shelf');
+INSERT INTO bad VALUES (1);
+DROP TRIGGER events ON bad;
+CREATE TRIGGER events AFTER INSERT ON bad FOR EACH ROW EXECUTE FUNCTION dugong.append_row_event('Shelves', 'id');
+INSERT INTO bad VALUES (1);
+DROP TRIGGER events ON bad;
+CREATE TRIGGER events AFTER INSERT ON bad FOR EACH ROW EXECUTE FUNCTION dugong.append_row_event('Shelf', 'no');
+INSERT INTO bad VALUES (1);
+DROP TRIGGER events ON bad;
+CREATE TRIGGER events BEFORE INSERT ON bad FOR EACH ROW EXECUTE FUNCTION dugong.append_row_event('Shelf', 'id');
+INSERT INTO bad VALUES (1);
+DROP TRIGGER events ON bad;
+CREATE TRIGGER events AFTER INSERT ON bad FOR EACH ROW EXECUTE FUNCTION dugong.append_row_event('Shelf', 'id');
+INSERT INTO bad VALUES (NULL);
+SELECT count(*) FROM bad;
+DROP TABLE bad, shelf;
