@@ -21,7 +21,6 @@ SELECT dugong.append_events('Wagon', :cart, '[{"type": "Added"}, {"payload": 1}]
 SELECT dugong.append_events('Wagon', :cart, '{"type": "Added"}');
 SELECT dugong.append_events('Wagon', :cart, '[{"type": "Added", "eventId": "0ae00000-0000-4000-8000-00000000000e", "payload": {"sku": "A"}}, {"type": "Added"}]');
 SELECT dugong.drop_aggregate_type('Wagon');
-SELECT dugong.drop_aggregate_type('BankAccount');
 SELECT dugong.create_aggregate_type('Fold', fold => 'lower(text)');
 SELECT dugong.create_aggregate_type('Fold', fold => 'max(int)');
 SELECT dugong.create_aggregate_type(repeat('long', 20));
