@@ -24,6 +24,8 @@
 void
 aggregate_init(Aggregate *aggregate, const AggregateKey *key)
 {
+	MemoryContext old;
+
 	memset(aggregate, 0, sizeof(*aggregate));
 	aggregate->key = *key;
 	aggregate->type = aggregate_type_get(key->type_id);
@@ -31,16 +33,14 @@ aggregate_init(Aggregate *aggregate, const AggregateKey *key)
 											   ALLOCSET_SMALL_SIZES);
 	aggregate->event_context = AllocSetContextCreate(aggregate->context, "dugong event",
 													 ALLOCSET_DEFAULT_SIZES);
+	old = MemoryContextSwitchTo(aggregate->context);
 	fold_open(&aggregate->fold, aggregate->type);
-	aggregate->isnull = aggregate->fold.initial_isnull;
-	if (!aggregate->isnull)
-	{
-		MemoryContext old = MemoryContextSwitchTo(aggregate->context);
-
-		aggregate->state = datumCopy(aggregate->fold.initial, aggregate->fold.typbyval,
-									 aggregate->fold.typlen);
-		MemoryContextSwitchTo(old);
-	}
+	aggregate->transition_isnull = aggregate->fold.initial_isnull;
+	if (!aggregate->transition_isnull)
+		aggregate->transition = datumCopy(aggregate->fold.initial, aggregate->fold.state.typbyval,
+										  aggregate->fold.state.typlen);
+	MemoryContextSwitchTo(old);
+	aggregate->isnull = true;
 	aggregate->last_isnull = true;
 }
 
@@ -75,55 +75,81 @@ check_sequence(const Aggregate *aggregate, int64 sequence_number)
 						   aggregate->sequence_number, sequence_number)));
 }
 
-/* Makes a new state the aggregate's own; the old one is freed or remembered. */
+/* Replaces a value of the aggregate's own by a copy of another; frees the old one. */
 static void
-keep_state(Aggregate *aggregate, Datum state, bool isnull)
+keep_value(Aggregate *aggregate, const FoldType *type, Datum *kept, bool *kept_isnull,
+		   Datum value, bool isnull)
 {
-	const Fold *fold = &aggregate->fold;
+	Datum		before = *kept;
+	bool		had_before = !*kept_isnull && !type->typbyval;
 	MemoryContext old;
 
-	if (isnull)
+	if (!isnull)
 	{
-		if (!aggregate->isnull)
-		{
-			aggregate->last_state = aggregate->state;
-			aggregate->last_isnull = false;
-		}
-		aggregate->isnull = true;
-		return;
+		if (had_before && value == before)
+			return;
+		old = MemoryContextSwitchTo(aggregate->context);
+		*kept = datumCopy(value, type->typbyval, type->typlen);
+		MemoryContextSwitchTo(old);
 	}
-	if (!aggregate->isnull && !fold->typbyval && state == aggregate->state)
-		return;
-	old = MemoryContextSwitchTo(aggregate->context);
-	state = datumCopy(state, fold->typbyval, fold->typlen);
-	MemoryContextSwitchTo(old);
-	if (!aggregate->isnull && !fold->typbyval)
-		pfree(DatumGetPointer(aggregate->state));
-	aggregate->state = state;
-	aggregate->isnull = false;
+	*kept_isnull = isnull;
+	if (had_before)
+		pfree(DatumGetPointer(before));
 }
 
+/*
+ * Applies an event.  The last living state is kept while the fold gives one;
+ * with a final function that has to be asked after each event.
+ */
 static void
 apply_event(Aggregate *aggregate, const LogRow *row, EventReader *reader)
 {
+	Fold	   *fold = &aggregate->fold;
 	ErrorContextCallback callback = {
 		.callback = name_event,
 		.arg = unconstify(LogRow *, row),
 		.previous = error_context_stack
 	};
 	MemoryContext old = MemoryContextSwitchTo(aggregate->event_context);
-	bool		isnull = aggregate->isnull;
+	bool		isnull = aggregate->transition_isnull;
 	Datum		state;
 
 	error_context_stack = &callback;
 	check_sequence(aggregate, DatumGetInt64(log_row_value(row, LOG_SEQUENCE_NUMBER)));
-	state = fold_step(&aggregate->fold, aggregate->state, &isnull,
-					  event_reader_form(reader, row));
-	MemoryContextSwitchTo(old);
-	keep_state(aggregate, state, isnull);
+	state = fold_step(fold, aggregate->transition, &isnull, event_reader_form(reader, row));
+	if (isnull && !aggregate->transition_isnull && !fold->has_final)
+		keep_value(aggregate, &fold->result, &aggregate->last, &aggregate->last_isnull,
+				   aggregate->transition, false);
+	keep_value(aggregate, &fold->state, &aggregate->transition, &aggregate->transition_isnull,
+			   state, isnull);
+	if (fold->has_final && aggregate->wants_last)
+	{
+		isnull = aggregate->transition_isnull;
+		state = fold_finish(fold, aggregate->transition, &isnull);
+		if (!isnull)
+			keep_value(aggregate, &fold->result, &aggregate->last, &aggregate->last_isnull, state, false);
+	}
 	aggregate->sequence_number++;
+	MemoryContextSwitchTo(old);
 	MemoryContextReset(aggregate->event_context);
 	error_context_stack = callback.previous;
+}
+
+/* Takes the fold's result of the transition state; an aggregate without events has none. */
+static void
+finish(Aggregate *aggregate)
+{
+	MemoryContext old;
+	bool		isnull = aggregate->transition_isnull;
+	Datum		result;
+
+	if (aggregate->sequence_number == 0)
+		return;
+	old = MemoryContextSwitchTo(aggregate->event_context);
+	result = fold_finish(&aggregate->fold, aggregate->transition, &isnull);
+	keep_value(aggregate, &aggregate->fold.result, &aggregate->state, &aggregate->isnull, result, isnull);
+	MemoryContextSwitchTo(old);
+	MemoryContextReset(aggregate->event_context);
 }
 
 /* The fold is a user's code: it runs as the owner of the aggregate type. */
@@ -143,19 +169,21 @@ aggregate_apply(Aggregate *aggregate, const LogRow *row)
 	become_owner(aggregate, &before);
 	event_reader_open(&reader);
 	apply_event(aggregate, row, &reader);
+	finish(aggregate);
 	event_reader_close(&reader);
 	identity_restore(&before);
 }
 
 /*
- * Applies the events that follow, up to a sequence number.
+ * Applies the events that follow, up to a limit.
  *
+ * limit: NULL = none.
  * Errors: UG007 for a gap, and whatever the fold raises.
  */
 void
-aggregate_build(Aggregate *aggregate, Relation log, int64 to_sequence_number,
-				Snapshot snapshot)
+aggregate_build(Aggregate *aggregate, Relation log, const BuildLimit *limit, Snapshot snapshot)
 {
+	int64		last = limit ? limit->sequence_number : PG_INT64_MAX;
 	EventReader reader;
 	Identity	before;
 	LogScan		scan;
@@ -164,14 +192,17 @@ aggregate_build(Aggregate *aggregate, Relation log, int64 to_sequence_number,
 	become_owner(aggregate, &before);
 	event_reader_open(&reader);
 	log_scan_stream(&scan, log, &aggregate->key, aggregate->sequence_number + 1,
-					to_sequence_number, ForwardScanDirection, snapshot);
+					last, ForwardScanDirection, snapshot);
 	while (log_scan_next(&scan))
 	{
 		CHECK_FOR_INTERRUPTS();
 		log_row_from_slot(&row, scan.slot);
+		if (limit && DatumGetTimestampTz(log_row_value(&row, LOG_TIMESTAMP)) > limit->as_of)
+			break;
 		apply_event(aggregate, &row, &reader);
 	}
 	log_scan_end(&scan);
+	finish(aggregate);
 	event_reader_close(&reader);
 	identity_restore(&before);
 }
@@ -188,7 +219,7 @@ aggregate_build_current(Aggregate *aggregate)
 
 	CommandCounterIncrement();
 	snapshot = RegisterSnapshot(GetTransactionSnapshot());
-	aggregate_build(aggregate, log, PG_INT64_MAX, snapshot);
+	aggregate_build(aggregate, log, NULL, snapshot);
 	UnregisterSnapshot(snapshot);
 	table_close(log, NoLock);
 }

@@ -18,15 +18,25 @@ typedef struct Aggregate
 	MemoryContext context;		/* holds the state */
 	MemoryContext event_context;	/* reset after each event */
 	int64		sequence_number;	/* of the last event folded; 0 = none */
-	Datum		state;
+	Datum		transition;		/* state of the transition function */
+	bool		transition_isnull;
+	Datum		state;			/* what the fold gives for it */
 	bool		isnull;			/* no event yet, or deleted */
-	Datum		last_state;		/* the last living one, if isnull */
+	Datum		last;			/* the last living state, if isnull */
 	bool		last_isnull;
+	bool		wants_last;		/* keep it also if that costs a call for each event */
 } Aggregate;
+
+/* How far a build goes: to the first event beyond either. */
+typedef struct BuildLimit
+{
+	int64		sequence_number;
+	TimestampTz as_of;
+} BuildLimit;
 
 extern void aggregate_init(Aggregate *aggregate, const AggregateKey *key);
 extern void aggregate_build(Aggregate *aggregate, Relation log,
-							int64 to_sequence_number, Snapshot snapshot);
+							const BuildLimit *limit, Snapshot snapshot);
 extern void aggregate_build_current(Aggregate *aggregate);
 extern void aggregate_apply(Aggregate *aggregate, const LogRow *row);
 extern void aggregate_free(Aggregate *aggregate);

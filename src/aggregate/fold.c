@@ -4,7 +4,7 @@
  *
  * A fold is an ordinary aggregate function of one dugong.domain_event, so that
  * a user can call it in a query.  The engine takes its parts from the catalogs
- * and calls the transition function itself.
+ * and calls the transition and final functions itself, as an Agg node would.
  */
 #include "postgres.h"
 
@@ -12,13 +12,86 @@
 #include "aggregate/fold.h"
 #include "catalog/pg_aggregate.h"
 #include "catalog/pg_collation.h"
+#include "catalog/pg_proc.h"
 #include "catalog/pg_type.h"
+#include "compat.h"
+#include "miscadmin.h"
+#include "nodes/parsenodes.h"
 #include "store/domain_event.h"
+#include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
 #include "utils/lsyscache.h"
 #include "utils/regproc.h"
 #include "utils/syscache.h"
+
+static void pg_attribute_noreturn()
+report_unusable(Oid oid, const char *why)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_WRONG_OBJECT_TYPE),
+			 errmsg("function %s cannot be used as a fold", format_procedure(oid)),
+			 errdetail("%s", why),
+			 errhint("A fold is an aggregate function of one dugong.domain_event.")));
+}
+
+static void
+check_execute(Oid function)
+{
+	AclResult	result = function_aclcheck(function, GetUserId());
+
+	if (result != ACLCHECK_OK)
+		aclcheck_error(result, OBJECT_FUNCTION, get_func_name(function));
+}
+
+static void
+check_arguments(Oid oid)
+{
+	Oid		   *argtypes;
+	int			nargs;
+
+	if (OidIsValid(get_func_variadictype(oid)))
+		report_unusable(oid, "It is variadic.");
+	(void) get_func_signature(oid, &argtypes, &nargs);
+	if (nargs != 1)
+		report_unusable(oid, "It does not have one argument.");
+	if (IsPolymorphicType(argtypes[0]))
+		report_unusable(oid, "It is polymorphic.");
+	if (argtypes[0] != domain_event_typeid())
+		report_unusable(oid, "Its argument is not dugong.domain_event.");
+}
+
+/*
+ * Checks that a function can be a fold, and that the current user may use it.
+ *
+ * Errors: 42809, 42501.
+ */
+void
+fold_check(Oid oid)
+{
+	HeapTuple	tuple = SearchSysCache1(AGGFNOID, ObjectIdGetDatum(oid));
+	Form_pg_aggregate aggregate;
+
+	if (!HeapTupleIsValid(tuple))
+		report_unusable(oid, "It is not an aggregate function.");
+	aggregate = (Form_pg_aggregate) GETSTRUCT(tuple);
+	if (aggregate->aggkind == AGGKIND_HYPOTHETICAL)
+		report_unusable(oid, "It is a hypothetical-set aggregate.");
+	if (aggregate->aggkind != AGGKIND_NORMAL)
+		report_unusable(oid, "It is an ordered-set aggregate.");
+	check_arguments(oid);
+	if (aggregate->aggtranstype == INTERNALOID)
+		report_unusable(oid, "Its state is of type internal.");
+	if (get_typtype(aggregate->aggtranstype) == TYPTYPE_PSEUDO)
+		report_unusable(oid, "Its state is of a pseudo-type.");
+	if (OidIsValid(aggregate->aggfinalfn) && aggregate->aggfinalmodify != AGGMODIFY_READ_ONLY)
+		report_unusable(oid, "Its final function is not read-only.");
+	check_execute(oid);
+	check_execute(aggregate->aggtransfn);
+	if (OidIsValid(aggregate->aggfinalfn))
+		check_execute(aggregate->aggfinalfn);
+	ReleaseSysCache(tuple);
+}
 
 static Oid
 fold_oid(const AggregateType *type)
@@ -26,7 +99,8 @@ fold_oid(const AggregateType *type)
 	if (type->fold == NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("aggregate type \"%s\" has no fold", text_to_cstring(type->name))));
+				 errmsg("aggregate type \"%s\" has no fold", text_to_cstring(type->name)),
+				 errhint("Give it one with dugong.alter_aggregate_type().")));
 	return DatumGetObjectId(DirectFunctionCall1(regprocedurein, CStringGetDatum(type->fold)));
 }
 
@@ -40,55 +114,22 @@ read_initial(Fold *fold, HeapTuple tuple)
 	value = SysCacheGetAttr(AGGFNOID, tuple, Anum_pg_aggregate_agginitval, &fold->initial_isnull);
 	if (fold->initial_isnull)
 		return;
-	getTypeInputInfo(fold->state_type, &input, &ioparam);
+	getTypeInputInfo(fold->state.oid, &input, &ioparam);
 	fold->initial = OidInputFunctionCall(input, TextDatumGetCString(value), ioparam, -1);
 }
 
-static void pg_attribute_noreturn()
-report_unusable(Oid oid, const char *why)
+static void
+read_type(FoldType *type, Oid oid)
 {
-	ereport(ERROR,
-			(errcode(ERRCODE_WRONG_OBJECT_TYPE),
-			 errmsg("function %s cannot be used as a fold", format_procedure(oid)),
-			 errdetail("%s", why),
-			 errhint("A fold is an aggregate function of one dugong.domain_event.")));
-}
-
-/*
- * Checks that a function can be a fold, and returns its transition function.
- *
- * Errors: 42809.
- */
-Oid
-fold_check(Oid oid)
-{
-	HeapTuple	tuple = SearchSysCache1(AGGFNOID, ObjectIdGetDatum(oid));
-	Form_pg_aggregate aggregate;
-	Oid		   *argtypes;
-	int			nargs;
-	Oid			transition;
-
-	if (!HeapTupleIsValid(tuple))
-		report_unusable(oid, "It is not an aggregate function.");
-	aggregate = (Form_pg_aggregate) GETSTRUCT(tuple);
-	if (aggregate->aggkind != AGGKIND_NORMAL)
-		report_unusable(oid, "It is an ordered-set aggregate.");
-	if (OidIsValid(aggregate->aggfinalfn))
-		report_unusable(oid, "It has a final function.");
-	(void) get_func_signature(oid, &argtypes, &nargs);
-	if (nargs != 1 || argtypes[0] != domain_event_typeid())
-		report_unusable(oid, "Its argument is not dugong.domain_event.");
-	if (aggregate->aggtranstype == INTERNALOID || IsPolymorphicType(aggregate->aggtranstype))
-		report_unusable(oid, "Its state has no definite type.");
-	transition = aggregate->aggtransfn;
-	ReleaseSysCache(tuple);
-	return transition;
+	type->oid = oid;
+	get_typlenbyval(oid, &type->typlen, &type->typbyval);
 }
 
 /*
  * Reads a type's fold from the catalogs, into the current memory context.
  *
- * Errors: 55000 if the type has none, 42809 if it is no plain aggregate.
+ * Errors: 55000 if the type has none, 42883 if it is gone, 42809 if it is no
+ * aggregate any more.
  */
 void
 fold_open(Fold *fold, const AggregateType *type)
@@ -98,19 +139,17 @@ fold_open(Fold *fold, const AggregateType *type)
 	Form_pg_aggregate aggregate;
 
 	if (!HeapTupleIsValid(tuple))
-		ereport(ERROR,
-				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
-				 errmsg("function \"%s\" is not an aggregate function", type->fold)));
+		report_unusable(oid, "It is not an aggregate function.");
 	aggregate = (Form_pg_aggregate) GETSTRUCT(tuple);
-	if (aggregate->aggkind != AGGKIND_NORMAL || OidIsValid(aggregate->aggfinalfn))
-		ereport(ERROR,
-				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
-				 errmsg("aggregate function \"%s\" cannot be used as a fold", type->fold)));
-
 	fmgr_info(aggregate->aggtransfn, &fold->transition);
-	fold->collation = DEFAULT_COLLATION_OID;
-	fold->state_type = aggregate->aggtranstype;
-	get_typlenbyval(fold->state_type, &fold->typlen, &fold->typbyval);
+	read_type(&fold->state, aggregate->aggtranstype);
+	read_type(&fold->result, get_func_rettype(oid));
+	fold->has_final = OidIsValid(aggregate->aggfinalfn);
+	if (fold->has_final)
+	{
+		fmgr_info(aggregate->aggfinalfn, &fold->final);
+		fold->final_nargs = aggregate->aggfinalextra ? 2 : 1;
+	}
 	read_initial(fold, tuple);
 	ReleaseSysCache(tuple);
 }
@@ -118,7 +157,8 @@ fold_open(Fold *fold, const AggregateType *type)
 /*
  * The state after one more event, in the current memory context.
  *
- * isnull: of the state, in and out.
+ * isnull: of the state, in and out.  A strict transition function is not
+ * called for a null state: that stays null.
  */
 Datum
 fold_step(Fold *fold, Datum state, bool *isnull, Datum event)
@@ -128,11 +168,38 @@ fold_step(Fold *fold, Datum state, bool *isnull, Datum event)
 
 	if (*isnull && fold->transition.fn_strict)
 		return state;
-	InitFunctionCallInfoData(*fcinfo, &fold->transition, 2, fold->collation, NULL, NULL);
+	InitFunctionCallInfoData(*fcinfo, &fold->transition, 2, DEFAULT_COLLATION_OID, NULL, NULL);
 	fcinfo->args[0].value = state;
 	fcinfo->args[0].isnull = *isnull;
 	fcinfo->args[1].value = event;
 	fcinfo->args[1].isnull = false;
+	result = FunctionCallInvoke(fcinfo);
+	*isnull = fcinfo->isnull;
+	return result;
+}
+
+/* What the fold gives for a state, in the current memory context; isnull: in and out. */
+Datum
+fold_finish(Fold *fold, Datum state, bool *isnull)
+{
+	LOCAL_FCINFO(fcinfo, 2);
+	Datum		result;
+
+	if (!fold->has_final)
+		return state;
+	if (fold->final.fn_strict && (*isnull || fold->final_nargs > 1))
+	{
+		*isnull = true;
+		return (Datum) 0;
+	}
+	InitFunctionCallInfoData(*fcinfo, &fold->final, fold->final_nargs, DEFAULT_COLLATION_OID, NULL, NULL);
+	fcinfo->args[0].value = state;
+	fcinfo->args[0].isnull = *isnull;
+	if (fold->final_nargs > 1)
+	{
+		fcinfo->args[1].value = (Datum) 0;
+		fcinfo->args[1].isnull = true;
+	}
 	result = FunctionCallInvoke(fcinfo);
 	*isnull = fcinfo->isnull;
 	return result;

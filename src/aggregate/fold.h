@@ -10,20 +10,30 @@
 #include "fmgr.h"
 #include "store/aggregate_type.h"
 
+/* How values of a type are copied. */
+typedef struct FoldType
+{
+	Oid			oid;
+	int16		typlen;
+	bool		typbyval;
+} FoldType;
+
 /* What the catalogs say of a fold. */
 typedef struct Fold
 {
 	FmgrInfo	transition;
-	Oid			collation;
-	Oid			state_type;
-	int16		typlen;
-	bool		typbyval;
+	FmgrInfo	final;			/* if has_final */
+	bool		has_final;
+	int			final_nargs;	/* the state, and as many nulls as it wants */
+	FoldType	state;			/* what the transition function makes */
+	FoldType	result;			/* what the fold makes: the state, without a final function */
 	Datum		initial;
 	bool		initial_isnull;
 } Fold;
 
-extern Oid	fold_check(Oid oid);
+extern void fold_check(Oid oid);
 extern void fold_open(Fold *fold, const AggregateType *type);
 extern Datum fold_step(Fold *fold, Datum state, bool *isnull, Datum event);
+extern Datum fold_finish(Fold *fold, Datum state, bool *isnull);
 
 #endif							/* DUGONG_FOLD_H */

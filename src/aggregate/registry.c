@@ -69,8 +69,7 @@ fold_argument(FunctionCallInfo fcinfo, int number)
 	if (PG_ARGISNULL(number))
 		return NULL;
 	fold = PG_GETARG_OID(number);
-	check_execute(fold);
-	check_execute(fold_check(fold));
+	fold_check(fold);
 	return format_procedure_qualified(fold);
 }
 

@@ -56,7 +56,7 @@ account_result(FunctionCallInfo fcinfo, const Aggregate *account)
 	if (!account->isnull)
 		return account->state;
 	if (!account->last_isnull)
-		return account->last_state;
+		return account->last;
 	fcinfo->isnull = true;
 	return (Datum) 0;
 }
@@ -304,7 +304,7 @@ bank_get_account(PG_FUNCTION_ARGS)
 		account_key(&key, arg_needed_uuid(fcinfo, 0, "account id"));
 		aggregate_init(account, &key);
 		log = log_open(AccessShareLock);
-		aggregate_build(account, log, PG_INT64_MAX, GetActiveSnapshot());
+		aggregate_build(account, log, NULL, GetActiveSnapshot());
 		table_close(log, AccessShareLock);
 		context->user_fctx = account;
 		MemoryContextSwitchTo(old);

@@ -258,9 +258,10 @@ write_changes(Batch *batch)
 	while ((change = hash_seq_search(&seq)) != NULL)
 	{
 		Aggregate	aggregate;
+		BuildLimit	limit = {change->sequence_number, DT_NOEND};
 
 		aggregate_init(&aggregate, &change->key);
-		aggregate_build(&aggregate, batch->log, change->sequence_number, batch->snapshot);
+		aggregate_build(&aggregate, batch->log, &limit, batch->snapshot);
 		query_model_write(model, &aggregate);
 		aggregate_free(&aggregate);
 	}

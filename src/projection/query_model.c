@@ -178,7 +178,7 @@ query_model_write(QueryModel *model, const Aggregate *aggregate)
 	else
 	{
 		values[0] = aggregate->state;
-		plan = statement_plan(&model->upsert, upsert_sql(table), aggregate->fold.state_type);
+		plan = statement_plan(&model->upsert, upsert_sql(table), aggregate->fold.result.oid);
 	}
 	result = SPI_execute_plan(plan, values, NULL, false, 0);
 	if (result < 0)

@@ -16,7 +16,6 @@
 #include "access/htup_details.h"
 #include "catalog/pg_type.h"
 #include "commands/trigger.h"
-#include "nodes/makefuncs.h"
 #include "store/aggregate_type.h"
 #include "store/append.h"
 #include "store/context.h"
@@ -32,6 +31,7 @@
 #include "util/identity.h"
 #include "util/ids.h"
 #include "util/jsonb_fields.h"
+#include "util/to_jsonb.h"
 
 PG_FUNCTION_INFO_V1(dugong_append_row_event);
 PG_FUNCTION_INFO_V1(dugong_aggregate_id);
@@ -121,24 +121,6 @@ read_trigger(RowTrigger *row_trigger, TriggerData *trigger)
 	memset(row_trigger->recorded, nargs == 2, row_trigger->desc->natts * sizeof(bool));
 	for (int i = 2; i < nargs; i++)
 		row_trigger->recorded[needed_column(table, args[i]) - 1] = true;
-}
-
-/* The row as to_jsonb() shows it. */
-static Jsonb *
-row_to_jsonb(HeapTuple tuple, TupleDesc desc)
-{
-	LOCAL_FCINFO(fcinfo, 1);
-	FmgrInfo	to_jsonb;
-	Node	   *row = (Node *) makeNullConst(desc->tdtypeid, -1, InvalidOid);
-
-	fmgr_info(F_TO_JSONB, &to_jsonb);
-	fmgr_info_set_expr((Node *) makeFuncExpr(F_TO_JSONB, JSONBOID, list_make1(row),
-											 InvalidOid, InvalidOid, COERCE_EXPLICIT_CALL),
-					   &to_jsonb);
-	InitFunctionCallInfoData(*fcinfo, &to_jsonb, 1, InvalidOid, NULL, NULL);
-	fcinfo->args[0].value = heap_copy_tuple_as_datum(tuple, desc);
-	fcinfo->args[0].isnull = false;
-	return DatumGetJsonbP(FunctionCallInvoke(fcinfo));
 }
 
 static void
@@ -341,7 +323,8 @@ append_updated(const RowTrigger *row_trigger, const RowImage *before, const RowI
 static RowImage
 row_image(const RowTrigger *row_trigger, HeapTuple tuple)
 {
-	RowImage	row = {tuple, row_to_jsonb(tuple, row_trigger->desc)};
+	RowImage	row = {tuple, datum_to_jsonb(heap_copy_tuple_as_datum(tuple, row_trigger->desc),
+											row_trigger->desc->tdtypeid)};
 
 	return row;
 }

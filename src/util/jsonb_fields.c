@@ -42,29 +42,32 @@ jsonb_build_fields(const JsonbField *fields, int nfields)
 }
 
 static void
-push_object(JsonbParseState **state, const char *key, Jsonb *value)
+push_pair(JsonbParseState **state, const char *key, Jsonb *value)
 {
 	JsonbValue	name;
-	JsonbValue	binary;
+	JsonbValue	any;
 
 	name.type = jbvString;
 	name.val.string.val = unconstify(char *, key);
 	name.val.string.len = strlen(key);
-	JsonbToJsonbValue(value, &binary);
+	if (JB_ROOT_IS_SCALAR(value))
+		(void) JsonbExtractScalar(&value->root, &any);
+	else
+		JsonbToJsonbValue(value, &any);
 	pushJsonbValue(state, WJB_KEY, &name);
-	pushJsonbValue(state, WJB_VALUE, &binary);
+	pushJsonbValue(state, WJB_VALUE, &any);
 }
 
-/* An object of one or two keys (other_key may be NULL), whose values are objects or arrays. */
+/* An object of one or two keys; other_key may be NULL. */
 Jsonb *
 jsonb_wrap(const char *key, Jsonb *value, const char *other_key, Jsonb *other)
 {
 	JsonbParseState *state = NULL;
 
 	pushJsonbValue(&state, WJB_BEGIN_OBJECT, NULL);
-	push_object(&state, key, value);
+	push_pair(&state, key, value);
 	if (other_key)
-		push_object(&state, other_key, other);
+		push_pair(&state, other_key, other);
 	return JsonbValueToJsonb(pushJsonbValue(&state, WJB_END_OBJECT, NULL));
 }
 
