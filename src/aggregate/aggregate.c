@@ -20,11 +20,19 @@
 #include "util/identity.h"
 #include "util/ids.h"
 
+/* The fold is a user's code: it runs as the owner of the aggregate type. */
+static void
+become_owner(const Aggregate *aggregate, Identity *before)
+{
+	identity_assume(before, aggregate_type_owner(aggregate->type), SECURITY_RESTRICTED_OPERATION);
+}
+
 /* An aggregate without events; it lives in the current memory context. */
 void
 aggregate_init(Aggregate *aggregate, const AggregateKey *key)
 {
 	MemoryContext old;
+	Identity	before;
 
 	memset(aggregate, 0, sizeof(*aggregate));
 	aggregate->key = *key;
@@ -34,7 +42,10 @@ aggregate_init(Aggregate *aggregate, const AggregateKey *key)
 	aggregate->event_context = AllocSetContextCreate(aggregate->context, "dugong event",
 													 ALLOCSET_DEFAULT_SIZES);
 	old = MemoryContextSwitchTo(aggregate->context);
+	/* The input function of its state's type reads the initial value. */
+	become_owner(aggregate, &before);
 	fold_open(&aggregate->fold, aggregate->type);
+	identity_restore(&before);
 	aggregate->transition_isnull = aggregate->fold.initial_isnull;
 	if (!aggregate->transition_isnull)
 		aggregate->transition = datumCopy(aggregate->fold.initial, aggregate->fold.state.typbyval,
@@ -150,13 +161,6 @@ finish(Aggregate *aggregate)
 	keep_value(aggregate, &aggregate->fold.result, &aggregate->state, &aggregate->isnull, result, isnull);
 	MemoryContextSwitchTo(old);
 	MemoryContextReset(aggregate->event_context);
-}
-
-/* The fold is a user's code: it runs as the owner of the aggregate type. */
-static void
-become_owner(const Aggregate *aggregate, Identity *before)
-{
-	identity_assume(before, aggregate_type_owner(aggregate->type), SECURITY_RESTRICTED_OPERATION);
 }
 
 /* Applies one more event. */

@@ -12,18 +12,14 @@
 #include "aggregate/fold.h"
 #include "catalog/pg_aggregate.h"
 #include "catalog/pg_collation.h"
-#include "catalog/pg_proc.h"
 #include "catalog/pg_type.h"
-#include "compat.h"
-#include "miscadmin.h"
-#include "nodes/parsenodes.h"
 #include "store/domain_event.h"
-#include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
 #include "utils/lsyscache.h"
 #include "utils/regproc.h"
 #include "utils/syscache.h"
+#include "util/identity.h"
 
 static void pg_attribute_noreturn()
 report_unusable(Oid oid, const char *why)
@@ -33,15 +29,6 @@ report_unusable(Oid oid, const char *why)
 			 errmsg("function %s cannot be used as a fold", format_procedure(oid)),
 			 errdetail("%s", why),
 			 errhint("A fold is an aggregate function of one dugong.domain_event.")));
-}
-
-static void
-check_execute(Oid function)
-{
-	AclResult	result = function_aclcheck(function, GetUserId());
-
-	if (result != ACLCHECK_OK)
-		aclcheck_error(result, OBJECT_FUNCTION, get_func_name(function));
 }
 
 static void
@@ -62,7 +49,8 @@ check_arguments(Oid oid)
 }
 
 /*
- * Checks that a function can be a fold, and that the current user may use it.
+ * Checks that a function can be a fold, and that the current user may call
+ * what it is made of.
  *
  * Errors: 42809, 42501.
  */
@@ -86,10 +74,9 @@ fold_check(Oid oid)
 		report_unusable(oid, "Its state is of a pseudo-type.");
 	if (OidIsValid(aggregate->aggfinalfn) && aggregate->aggfinalmodify != AGGMODIFY_READ_ONLY)
 		report_unusable(oid, "Its final function is not read-only.");
-	check_execute(oid);
-	check_execute(aggregate->aggtransfn);
+	require_execute(aggregate->aggtransfn);
 	if (OidIsValid(aggregate->aggfinalfn))
-		check_execute(aggregate->aggfinalfn);
+		require_execute(aggregate->aggfinalfn);
 	ReleaseSysCache(tuple);
 }
 

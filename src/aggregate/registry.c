@@ -27,6 +27,7 @@
 #include "utils/lsyscache.h"
 #include "utils/regproc.h"
 #include "utils/snapmgr.h"
+#include "utils/syscache.h"
 #include "util/args.h"
 #include "util/identity.h"
 #include "util/plan.h"
@@ -51,15 +52,6 @@ change_registry(SavedPlan *statement, Datum *values, const bool *nulls)
 	CommandCounterIncrement();
 }
 
-static void
-check_execute(Oid function)
-{
-	AclResult	result = function_aclcheck(function, GetUserId());
-
-	if (result != ACLCHECK_OK)
-		aclcheck_error(result, OBJECT_FUNCTION, get_func_name(function));
-}
-
 /* The signature of a fold argument that may be used; NULL if none is given. */
 static char *
 fold_argument(FunctionCallInfo fcinfo, int number)
@@ -69,6 +61,7 @@ fold_argument(FunctionCallInfo fcinfo, int number)
 	if (PG_ARGISNULL(number))
 		return NULL;
 	fold = PG_GETARG_OID(number);
+	require_execute(fold);
 	fold_check(fold);
 	return format_procedure_qualified(fold);
 }
@@ -256,6 +249,10 @@ payload_type_argument(FunctionCallInfo fcinfo, int number)
 	if (PG_ARGISNULL(number))
 		return NULL;
 	type = PG_GETARG_OID(number);
+	if (!SearchSysCacheExists1(TYPEOID, ObjectIdGetDatum(type)))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("type with OID %u does not exist", type)));
 	typtype = get_typtype(type);
 	if (typtype != TYPTYPE_COMPOSITE && typtype != TYPTYPE_DOMAIN)
 		ereport(ERROR,
@@ -279,6 +276,7 @@ upcast_argument(FunctionCallInfo fcinfo, int number)
 	if (PG_ARGISNULL(number))
 		return NULL;
 	function = PG_GETARG_OID(number);
+	require_execute(function);
 	if (get_func_prokind(function) != PROKIND_FUNCTION || get_func_retset(function) ||
 		get_func_signature(function, &argtypes, &nargs) != JSONBOID ||
 		nargs != 1 || argtypes[0] != JSONBOID)
@@ -286,7 +284,6 @@ upcast_argument(FunctionCallInfo fcinfo, int number)
 				(errcode(ERRCODE_INVALID_FUNCTION_DEFINITION),
 				 errmsg("function %s cannot be an upcast", format_procedure(function)),
 				 errdetail("An upcast has one argument of type jsonb and returns jsonb.")));
-	check_execute(function);
 	return format_procedure_qualified(function);
 }
 

@@ -22,6 +22,7 @@
 #include "store/context.h"
 #include "store/stored_event.h"
 #include "utils/builtins.h"
+#include "utils/lsyscache.h"
 #include "utils/snapmgr.h"
 #include "util/args.h"
 #include "util/ids.h"
@@ -41,11 +42,23 @@ account_key(AggregateKey *key, const pg_uuid_t *id)
 	key->tenant_id = context_tenant_id();
 }
 
-/* Builds the account; its lock is held unless it is new. */
+/* An account without events; 42804 if the type's fold makes something else. */
 static void
-account_load(Aggregate *account, const AggregateKey *key)
+account_init(FunctionCallInfo fcinfo, Aggregate *account, const AggregateKey *key)
 {
 	aggregate_init(account, key);
+	if (account->fold.result.oid != get_func_rettype(fcinfo->flinfo->fn_oid))
+		ereport(ERROR,
+				(errcode(ERRCODE_DATATYPE_MISMATCH),
+				 errmsg("fold of aggregate type \"%s\" does not make a bank account", BANK_AGGREGATE_TYPE),
+				 errdetail("Its state is of type %s.", format_type_be(account->fold.result.oid))));
+}
+
+/* Builds the account; its lock is held unless it is new. */
+static void
+account_load(FunctionCallInfo fcinfo, Aggregate *account, const AggregateKey *key)
+{
+	account_init(fcinfo, account, key);
 	aggregate_build_current(account);
 }
 
@@ -163,12 +176,12 @@ bank_open_account(PG_FUNCTION_ARGS)
 	account_opened(&event, &key, owner, balance);
 	if (is_retry(&event, event_id, NULL))
 	{
-		account_load(&account, &key);
+		account_load(fcinfo, &account, &key);
 		PG_RETURN_DATUM(account_result(fcinfo, &account));
 	}
 
 	/* The append finds out whether the account exists. */
-	aggregate_init(&account, &key);
+	account_init(fcinfo, &account, &key);
 	account_append(&account, &event, event_id);
 	PG_RETURN_DATUM(account_result(fcinfo, &account));
 }
@@ -187,7 +200,7 @@ move_money(FunctionCallInfo fcinfo, const char *type)
 	account_key(&key, account_id);
 	money_moved(&event, &key, type, amount);
 	aggregate_lock(&key);
-	account_load(&account, &key);
+	account_load(fcinfo, &account, &key);
 	if (!is_retry(&event, event_id, NULL))
 	{
 		require_open(&account);
@@ -250,10 +263,10 @@ bank_transfer(PG_FUNCTION_ARGS)
 	money_moved(&deposit, &to_key, MONEY_DEPOSITED, amount);
 
 	aggregate_lock_pair(&from_key, &to_key);
-	account_load(&from, &from_key);
+	account_load(fcinfo, &from, &from_key);
 	if (!is_retry(&withdrawal, event_id, &deposit))
 	{
-		account_load(&to, &to_key);
+		account_load(fcinfo, &to, &to_key);
 		require_open(&from);
 		require_open(&to);
 		require_funds(&from, amount);
@@ -276,7 +289,7 @@ bank_close_account(PG_FUNCTION_ARGS)
 	account_key(&key, account_id);
 	account_closed(&event, &key);
 	aggregate_lock(&key);
-	account_load(&account, &key);
+	account_load(fcinfo, &account, &key);
 	if (!is_retry(&event, event_id, NULL))
 	{
 		require_open(&account);
@@ -302,7 +315,7 @@ bank_get_account(PG_FUNCTION_ARGS)
 		old = MemoryContextSwitchTo(context->multi_call_memory_ctx);
 		account = palloc(sizeof(Aggregate));
 		account_key(&key, arg_needed_uuid(fcinfo, 0, "account id"));
-		aggregate_init(account, &key);
+		account_init(fcinfo, account, &key);
 		log = log_open(AccessShareLock);
 		aggregate_build(account, log, NULL, GetActiveSnapshot());
 		table_close(log, AccessShareLock);

@@ -91,10 +91,7 @@ static Datum
 move_money(FunctionCallInfo fcinfo, const EventFields *event, PGFunction operation)
 {
 	HeapTupleHeader state;
-	Datum		id;
-	Datum		owner;
-	Datum		balance;
-	bool		isnull;
+	Datum		fields[ACCOUNT_NATTRIBUTES];
 
 	if (PG_ARGISNULL(0))
 		ereport(ERROR,
@@ -102,11 +99,18 @@ move_money(FunctionCallInfo fcinfo, const EventFields *event, PGFunction operati
 				 errmsg("event type \"%s\" needs an open bank account",
 						TextDatumGetCString(event_value(event, EVENT_TYPE)))));
 	state = PG_GETARG_HEAPTUPLEHEADER(0);
-	id = GetAttributeByNum(state, ACCOUNT_ID, &isnull);
-	owner = GetAttributeByNum(state, ACCOUNT_OWNER, &isnull);
-	balance = GetAttributeByNum(state, ACCOUNT_BALANCE, &isnull);
-	return make_state(fcinfo, id, owner,
-					  DirectFunctionCall2(operation, balance,
+	for (int i = 0; i < ACCOUNT_NATTRIBUTES; i++)
+	{
+		bool		isnull;
+
+		fields[i] = GetAttributeByNum(state, i + 1, &isnull);
+		if (isnull)
+			ereport(ERROR,
+					(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+					 errmsg("state of a bank account must not have null fields")));
+	}
+	return make_state(fcinfo, fields[ACCOUNT_ID - 1], fields[ACCOUNT_OWNER - 1],
+					  DirectFunctionCall2(operation, fields[ACCOUNT_BALANCE - 1],
 										  payload_number(event, KEY_AMOUNT)));
 }
 

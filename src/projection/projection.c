@@ -74,10 +74,14 @@ dugong_refuse_projected_type(PG_FUNCTION_ARGS)
 	bool		isnull;
 	Datum		id;
 
-	if (!CALLED_AS_TRIGGER(fcinfo) || !TRIGGER_FIRED_BY_DELETE(trigger->tg_event))
+	if (!CALLED_AS_TRIGGER(fcinfo) ||
+		!TRIGGER_FIRED_BEFORE(trigger->tg_event) ||
+		!TRIGGER_FIRED_FOR_ROW(trigger->tg_event) ||
+		!TRIGGER_FIRED_BY_DELETE(trigger->tg_event) ||
+		RelationGetRelid(trigger->tg_relation) != dugong_relid("aggregate_types"))
 		ereport(ERROR,
 				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
-				 errmsg("function must be called as a trigger")));
+				 errmsg("function must be called as the trigger of dugong.aggregate_types")));
 	id = heap_getattr(trigger->tg_trigtuple, 1, RelationGetDescr(trigger->tg_relation), &isnull);
 	SPI_connect();
 	if (plan_execute(&select_projection, &id, NULL, false) > 0)

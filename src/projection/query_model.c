@@ -23,6 +23,7 @@
 #include "utils/memutils.h"
 #include "utils/rel.h"
 #include "utils/varlena.h"
+#include "util/identity.h"
 
 /* A prepared statement and what it was prepared for. */
 typedef struct Statement
@@ -80,9 +81,29 @@ append_table(StringInfo sql, Relation table)
 														   RelationGetRelationName(table)));
 }
 
+/*
+ * The attribute of the state that a column gets must be of the column's type:
+ * a cast would be somebody's code.
+ */
+static void
+check_column(Form_pg_attribute column, Oid state_type)
+{
+	AttrNumber	number = get_attnum(get_typ_typrelid(getBaseType(state_type)), NameStr(column->attname));
+	Oid			type;
+
+	if (number == InvalidAttrNumber)
+		return;					/* the statement says so */
+	type = get_atttype(get_typ_typrelid(getBaseType(state_type)), number);
+	if (getBaseType(type) != getBaseType(column->atttypid))
+		ereport(ERROR,
+				(errcode(ERRCODE_DATATYPE_MISMATCH),
+				 errmsg("column \"%s\" of the query model is of type %s, but the state's attribute is of type %s",
+						NameStr(column->attname), format_type_be(column->atttypid), format_type_be(type))));
+}
+
 /* INSERT ... ON CONFLICT (id, tenant_id) DO UPDATE, over all columns. */
 static char *
-upsert_sql(Relation table)
+upsert_sql(Relation table, Oid state_type)
 {
 	TupleDesc	desc = RelationGetDescr(table);
 	StringInfoData sql;
@@ -103,6 +124,8 @@ upsert_sql(Relation table)
 
 		if (attribute->attisdropped || attribute->attgenerated)
 			continue;
+		if (!is_tenant)
+			check_column(attribute, state_type);
 		appendStringInfo(&sql, "%s%s", values.len > 0 ? ", " : " (", column);
 		if (is_tenant)
 			appendStringInfo(&values, "%s$2", comma);
@@ -159,7 +182,10 @@ statement_plan(Statement *statement, const char *sql, Oid first_type)
 	return plan;
 }
 
-/* Makes the table's row of an aggregate what its state is. */
+/*
+ * Makes the table's row of an aggregate what its state is.  Triggers, CHECKs
+ * and indexes of the table are users' code: it is written as its owner.
+ */
 void
 query_model_write(QueryModel *model, const Aggregate *aggregate)
 {
@@ -167,7 +193,9 @@ query_model_write(QueryModel *model, const Aggregate *aggregate)
 	Datum		values[2];
 	SPIPlanPtr	plan;
 	int			result;
+	Identity	before;
 
+	identity_assume(&before, table->rd_rel->relowner, SECURITY_RESTRICTED_OPERATION);
 	SPI_connect();
 	values[1] = PointerGetDatum(aggregate->key.tenant_id);
 	if (aggregate->isnull)
@@ -178,12 +206,14 @@ query_model_write(QueryModel *model, const Aggregate *aggregate)
 	else
 	{
 		values[0] = aggregate->state;
-		plan = statement_plan(&model->upsert, upsert_sql(table), aggregate->fold.result.oid);
+		plan = statement_plan(&model->upsert, upsert_sql(table, aggregate->fold.result.oid),
+							  aggregate->fold.result.oid);
 	}
 	result = SPI_execute_plan(plan, values, NULL, false, 0);
 	if (result < 0)
 		elog(ERROR, "could not write query model \"%s\": %s",
 			 RelationGetRelationName(table), SPI_result_code_string(result));
 	SPI_finish();
+	identity_restore(&before);
 	table_close(table, NoLock);
 }

@@ -204,7 +204,7 @@ dugong_event_assign(PG_FUNCTION_ARGS)
 		!TRIGGER_FIRED_BEFORE(trigger->tg_event) ||
 		!TRIGGER_FIRED_FOR_ROW(trigger->tg_event) ||
 		!TRIGGER_FIRED_BY_INSERT(trigger->tg_event) ||
-		RelationGetDescr(trigger->tg_relation)->natts != LOG_NCOLUMNS)
+		RelationGetRelid(trigger->tg_relation) != dugong_relid("event_log"))
 		ereport(ERROR,
 				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
 				 errmsg("function must be called as the trigger of dugong.event_log")));

@@ -99,10 +99,10 @@ enter_row(int row)
 	key.length = strlen(key.name);
 	entry = hash_search(entries, &key, HASH_ENTER, &found);
 	if (!found)
-	{
-		entry->type.lowest = version;
 		entry->type.versions = MemoryContextAlloc(context, sizeof(EventVersion));
-	}
+	/* Behind a gap, which only an edit by hand makes, it begins anew. */
+	if (!found || version != entry->type.current + 1)
+		entry->type.lowest = version;
 	entry->type.current = version;
 	nversions = version - entry->type.lowest + 1;
 	entry->type.versions = repalloc(entry->type.versions, nversions * sizeof(EventVersion));

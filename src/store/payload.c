@@ -417,13 +417,15 @@ payload_check(const LogRow *row, const AggregateType *aggregate_type, const char
 	MemoryContext old = CurrentMemoryContext;
 	MemoryContext context = AllocSetContextCreate(old, "dugong payload", ALLOCSET_DEFAULT_SIZES);
 	Identity	before;
+	/* The type's own code may change what is declared, and with it the cache. */
+	const char *type_name = pstrdup(payload_type);
 
 	misfit_place = NULL;
 	identity_assume(&before, aggregate_type_owner(aggregate_type), SECURITY_RESTRICTED_OPERATION);
 	MemoryContextSwitchTo(context);
 	PG_TRY();
 	{
-		convert_payload(row, payload_type);
+		convert_payload(row, type_name);
 	}
 	PG_CATCH();
 	{
@@ -440,7 +442,7 @@ payload_check(const LogRow *row, const AggregateType *aggregate_type, const char
 				(errcode(ERRCODE_DUGONG_EVENT_TYPE_MISMATCH),
 				 errmsg("payload of event type \"%s\" version %d does not fit type %s",
 						TextDatumGetCString(log_row_value(row, LOG_TYPE)),
-						DatumGetInt32(log_row_value(row, LOG_VERSION)), payload_type),
+						DatumGetInt32(log_row_value(row, LOG_VERSION)), type_name),
 				 errdetail("%s", detail)));
 	}
 	PG_END_TRY();

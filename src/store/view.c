@@ -29,7 +29,7 @@ dugong_domain_events_insert(PG_FUNCTION_ARGS)
 	if (!CALLED_AS_TRIGGER(fcinfo) ||
 		!TRIGGER_FIRED_INSTEAD(trigger->tg_event) ||
 		!TRIGGER_FIRED_BY_INSERT(trigger->tg_event) ||
-		RelationGetDescr(trigger->tg_relation)->natts != EVENT_NATTRIBUTES)
+		RelationGetRelid(trigger->tg_relation) != dugong_relid("domain_events"))
 		ereport(ERROR,
 				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
 				 errmsg("function must be called as the trigger of dugong.domain_events")));

@@ -12,7 +12,12 @@
 #include "postgres.h"
 
 #include "catalog/namespace.h"
+#include "catalog/pg_proc.h"
+#include "compat.h"
+#include "utils/acl.h"
 #include "utils/guc.h"
+#include "utils/lsyscache.h"
+#include "utils/syscache.h"
 #include "util/identity.h"
 
 #define FIXED_SEARCH_PATH "pg_catalog, pg_temp"
@@ -43,4 +48,19 @@ identity_restore(const Identity *before)
 		return;
 	AtEOXact_GUC(false, before->guc_level);
 	SetUserIdAndSecContext(before->user, before->sec_context);
+}
+
+/* The current user must be allowed to call a function: 42501; 42883 if there is none. */
+void
+require_execute(Oid function)
+{
+	AclResult	result;
+
+	if (!SearchSysCacheExists1(PROCOID, ObjectIdGetDatum(function)))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_FUNCTION),
+				 errmsg("function with OID %u does not exist", function)));
+	result = function_aclcheck(function, GetUserId());
+	if (result != ACLCHECK_OK)
+		aclcheck_error(result, OBJECT_FUNCTION, get_func_name(function));
 }

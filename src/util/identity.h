@@ -18,6 +18,7 @@ typedef struct Identity
 } Identity;
 
 extern void identity_assume(Identity *before, Oid role, int flags);
+extern void require_execute(Oid function);
 extern void identity_restore(const Identity *before);
 
 #endif							/* DUGONG_IDENTITY_H */
