@@ -18,6 +18,7 @@ SQL_PARTS = \
 	store/row_event.sql \
 	store/guard.sql \
 	aggregate/registry.sql \
+	aggregate/build.sql \
 	broker/publish.sql \
 	projection/projections.sql \
 	bank_account/fold.sql \

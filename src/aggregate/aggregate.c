@@ -24,7 +24,7 @@
 static void
 become_owner(const Aggregate *aggregate, Identity *before)
 {
-	identity_assume(before, aggregate_type_owner(aggregate->type), SECURITY_RESTRICTED_OPERATION);
+	aggregate_type_assume_owner(aggregate->type, before);
 }
 
 /* An aggregate without events; it lives in the current memory context. */

@@ -86,7 +86,7 @@ state_to_jsonb(const Aggregate *aggregate, Datum state)
 	Identity	before;
 	Jsonb	   *result;
 
-	identity_assume(&before, aggregate_type_owner(aggregate->type), SECURITY_RESTRICTED_OPERATION);
+	aggregate_type_assume_owner(aggregate->type, &before);
 	result = datum_to_jsonb(state, aggregate->fold.result.oid);
 	identity_restore(&before);
 	return result;

@@ -11,6 +11,7 @@
 #include "access/table.h"
 #include "access/xact.h"
 #include "aggregate/fold.h"
+#include "catalog/namespace.h"
 #include "catalog/pg_proc.h"
 #include "catalog/pg_type.h"
 #include "commands/dbcommands.h"
@@ -44,7 +45,7 @@ change_registry(SavedPlan *statement, Datum *values, const bool *nulls)
 {
 	Identity	before;
 
-	identity_assume(&before, dugong_owner(), SECURITY_LOCAL_USERID_CHANGE);
+	identity_assume(&before, dugong_owner());
 	SPI_connect();
 	plan_execute(statement, values, nulls, false);
 	SPI_finish();
@@ -107,24 +108,36 @@ check_new_name(const char *origin, const char *name)
 				 errdetail("Another origin and aggregate type give the same name.")));
 }
 
+/*
+ * The search_path that the type's code will have: the caller's, with the
+ * session's temporary objects last, so that they hide nothing.
+ */
+static char *
+registered_search_path(void)
+{
+	if (strstr(namespace_search_path, "pg_temp") != NULL || namespace_search_path[0] == '\0')
+		return namespace_search_path[0] ? namespace_search_path : FIXED_SEARCH_PATH;
+	return psprintf("%s, pg_temp", namespace_search_path);
+}
+
 /* create_aggregate_type(name, fold, snapshot_interval, strict, origin, external) */
 Datum
 dugong_create_aggregate_type(PG_FUNCTION_ARGS)
 {
 	static SavedPlan insert_type = {
 		.sql = "INSERT INTO dugong.aggregate_types "
-		"(id, origin, name, owner, fold, snapshot_interval, strict, external) "
-		"VALUES (dugong.aggregate_type_id($1, $2), $1, $2, $3, $4, $5, $6, $7)",
-		.nargs = 7,
-		.argtypes = {TEXTOID, TEXTOID, TEXTOID, TEXTOID, INT4OID, BOOLOID, BOOLOID}
+		"(id, origin, name, owner, fold, snapshot_interval, strict, external, search_path) "
+		"VALUES (dugong.aggregate_type_id($1, $2), $1, $2, $3, $4, $5, $6, $7, $8)",
+		.nargs = 8,
+		.argtypes = {TEXTOID, TEXTOID, TEXTOID, TEXTOID, INT4OID, BOOLOID, BOOLOID, TEXTOID}
 	};
 	char	   *name = arg_needed_name(fcinfo, 0, "name");
 	char	   *fold = fold_argument(fcinfo, 1);
 	bool		strict = DatumGetBool(arg_needed(fcinfo, 3, "strict"));
 	char	   *origin = PG_ARGISNULL(4) ? local_origin() : arg_name(fcinfo, 4);
 	bool		external = PG_ARGISNULL(5) ? strcmp(origin, local_origin()) != 0 : PG_GETARG_BOOL(5);
-	Datum		values[7];
-	bool		nulls[7] = {false};
+	Datum		values[8];
+	bool		nulls[8] = {false};
 
 	check_snapshot_interval(fcinfo, 2);
 	check_new_name(origin, name);
@@ -137,6 +150,7 @@ dugong_create_aggregate_type(PG_FUNCTION_ARGS)
 	values[4] = PG_GETARG_DATUM(2);
 	values[5] = BoolGetDatum(strict);
 	values[6] = BoolGetDatum(external);
+	values[7] = CStringGetTextDatum(registered_search_path());
 	change_registry(&insert_type, values, nulls);
 	PG_RETURN_VOID();
 }
@@ -167,22 +181,22 @@ owner_argument(FunctionCallInfo fcinfo, int number)
 	return GetUserNameFromId(PG_GETARG_OID(number), false);
 }
 
-/* alter_aggregate_type(name, fold, snapshot_interval, strict, owner, origin): NULL leaves as it is */
+/* alter_aggregate_type(name, fold, snapshot_interval, strict, owner, origin): NULL leaves as it is; a fold brings its search_path */
 Datum
 dugong_alter_aggregate_type(PG_FUNCTION_ARGS)
 {
 	static SavedPlan update_type = {
 		.sql = "UPDATE dugong.aggregate_types SET fold = COALESCE($2, fold), "
 		"snapshot_interval = COALESCE($3, snapshot_interval), strict = COALESCE($4, strict), "
-		"owner = COALESCE($5, owner) WHERE id OPERATOR(pg_catalog.=) $1",
-		.nargs = 5,
-		.argtypes = {INT4OID, TEXTOID, INT4OID, BOOLOID, TEXTOID}
+		"owner = COALESCE($5, owner), search_path = COALESCE($6, search_path) WHERE id OPERATOR(pg_catalog.=) $1",
+		.nargs = 6,
+		.argtypes = {INT4OID, TEXTOID, INT4OID, BOOLOID, TEXTOID, TEXTOID}
 	};
 	const AggregateType *type = own_type(fcinfo, 0, 5);
 	char	   *fold = fold_argument(fcinfo, 1);
 	char	   *owner = owner_argument(fcinfo, 4);
-	Datum		values[5];
-	bool		nulls[5] = {false, fold == NULL, PG_ARGISNULL(2), PG_ARGISNULL(3), owner == NULL};
+	Datum		values[6];
+	bool		nulls[6] = {false, fold == NULL, PG_ARGISNULL(2), PG_ARGISNULL(3), owner == NULL, fold == NULL};
 
 	check_snapshot_interval(fcinfo, 2);
 	values[0] = Int32GetDatum(type->id);
@@ -190,6 +204,7 @@ dugong_alter_aggregate_type(PG_FUNCTION_ARGS)
 	values[2] = PG_GETARG_DATUM(2);
 	values[3] = PG_GETARG_DATUM(3);
 	values[4] = owner ? CStringGetTextDatum(owner) : (Datum) 0;
+	values[5] = fold ? CStringGetTextDatum(registered_search_path()) : (Datum) 0;
 	change_registry(&update_type, values, nulls);
 	PG_RETURN_VOID();
 }

@@ -316,7 +316,7 @@ batch_run(const Projection *projection, bool wait)
 	context = AllocSetContextCreate(CurrentMemoryContext, "dugong batch",
 									ALLOCSET_DEFAULT_SIZES);
 	old = MemoryContextSwitchTo(context);
-	identity_assume(&before, dugong_owner(), SECURITY_LOCAL_USERID_CHANGE);
+	identity_assume(&before, dugong_owner());
 	result = run_locked(projection);
 	identity_restore(&before);
 	MemoryContextSwitchTo(old);

@@ -32,7 +32,7 @@ projection_list(void)
 	uint64		nrows;
 	Identity	before;
 
-	identity_assume(&before, dugong_owner(), SECURITY_LOCAL_USERID_CHANGE);
+	identity_assume(&before, dugong_owner());
 	SPI_connect();
 	nrows = plan_execute(&select_projections, NULL, NULL, false);
 	for (uint64 row = 0; row < nrows; row++)

@@ -195,7 +195,7 @@ query_model_write(QueryModel *model, const Aggregate *aggregate)
 	int			result;
 	Identity	before;
 
-	identity_assume(&before, table->rd_rel->relowner, SECURITY_RESTRICTED_OPERATION);
+	identity_assume_restricted(&before, table->rd_rel->relowner, FIXED_SEARCH_PATH);
 	SPI_connect();
 	values[1] = PointerGetDatum(aggregate->key.tenant_id);
 	if (aggregate->isnull)

@@ -68,15 +68,17 @@ enter_row(int row)
 
 		type->fold = NULL;
 		type->owner = NULL;
+		type->search_path = NULL;
 		type->origin = cstring_to_text(origin);
 		type->name = cstring_to_text(name);
 		type->channel = psprintf("%s-%s", origin, name);
 		MemoryContextSwitchTo(old);
 	}
 	keep_string(&type->owner, SPI_getvalue(tuple, desc, 4));
-	keep_string(&type->fold, SPI_getvalue(tuple, desc, 5));
-	type->strict = DatumGetBool(plan_result(row, 6, &isnull));
-	type->external = DatumGetBool(plan_result(row, 7, &isnull));
+	keep_string(&type->search_path, SPI_getvalue(tuple, desc, 5));
+	keep_string(&type->fold, SPI_getvalue(tuple, desc, 6));
+	type->strict = DatumGetBool(plan_result(row, 7, &isnull));
+	type->external = DatumGetBool(plan_result(row, 8, &isnull));
 	type->live = true;
 }
 
@@ -98,7 +100,7 @@ static void
 ensure_types(void)
 {
 	static SavedPlan select_types = {
-		.sql = "SELECT id, origin, name, owner, fold, strict, external FROM dugong.aggregate_types"
+		.sql = "SELECT id, origin, name, owner, search_path, fold, strict, external FROM dugong.aggregate_types"
 	};
 
 	if (!watch.valid)
@@ -240,9 +242,8 @@ aggregate_type_by_channel(const char *name)
 	return type ? type : aggregate_type_by_name(NULL, name);
 }
 
-/* The role whose rights the type's fold, upcasts and CHECKs have. */
-Oid
-aggregate_type_owner(const AggregateType *type)
+static Oid
+owner_oid(const AggregateType *type)
 {
 	Oid			role = get_role_oid(type->owner, true);
 
@@ -253,4 +254,14 @@ aggregate_type_owner(const AggregateType *type)
 				 errdetail("It owns aggregate type \"%s\".", text_to_cstring(type->name)),
 				 errhint("Give the type another owner with dugong.alter_aggregate_type().")));
 	return role;
+}
+
+/*
+ * Becomes the role whose rights the type's fold, upcasts and CHECKs have;
+ * identity_restore() goes back.  Errors: 42704 if the role is gone.
+ */
+void
+aggregate_type_assume_owner(const AggregateType *type, Identity *before)
+{
+	identity_assume_restricted(before, owner_oid(type), type->search_path);
 }

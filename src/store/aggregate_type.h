@@ -7,6 +7,8 @@
 
 #include "postgres.h"
 
+#include "util/identity.h"
+
 /* A row of dugong.aggregate_types.  Entries stay at their address. */
 typedef struct AggregateType
 {
@@ -16,6 +18,7 @@ typedef struct AggregateType
 	text	   *name;
 	char	   *channel;		/* origin-name */
 	char	   *owner;			/* role whose rights its code has */
+	char	   *search_path;	/* what its code finds names along */
 	char	   *fold;			/* signature, or NULL */
 	bool		strict;			/* only declared event types */
 	bool		external;		/* another service's: events are only received */
@@ -28,6 +31,6 @@ extern const AggregateType *aggregate_type_by_name(const char *origin, const cha
 extern const AggregateType *aggregate_type_find(const char *origin, const char *name);
 extern const AggregateType *aggregate_type_find_channel(const char *channel);
 extern const AggregateType *aggregate_type_by_channel(const char *name);
-extern Oid	aggregate_type_owner(const AggregateType *type);
+extern void aggregate_type_assume_owner(const AggregateType *type, Identity *before);
 
 #endif							/* DUGONG_AGGREGATE_TYPE_H */

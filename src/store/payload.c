@@ -421,7 +421,7 @@ payload_check(const LogRow *row, const AggregateType *aggregate_type, const char
 	const char *type_name = pstrdup(payload_type);
 
 	misfit_place = NULL;
-	identity_assume(&before, aggregate_type_owner(aggregate_type), SECURITY_RESTRICTED_OPERATION);
+	aggregate_type_assume_owner(aggregate_type, &before);
 	MemoryContextSwitchTo(context);
 	PG_TRY();
 	{

@@ -254,7 +254,7 @@ append(const RowTrigger *row_trigger, const RowImage *row, const char *what, Jso
 	log_row_set(&event, LOG_PAYLOAD, JsonbPGetDatum(payload));
 	set_metadata(&event, row_trigger, row);
 
-	identity_assume(&before, dugong_owner(), SECURITY_LOCAL_USERID_CHANGE);
+	identity_assume(&before, dugong_owner());
 	event_append(&event);
 	identity_restore(&before);
 }

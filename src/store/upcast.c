@@ -126,8 +126,7 @@ upcast_payload(Upcaster *upcaster, int32 aggregate_type_id, const text *type,
 	step.version = version;
 	callback.arg = &step;
 	error_context_stack = &callback;
-	identity_assume(&before, aggregate_type_owner(aggregate_type_get(aggregate_type_id)),
-					SECURITY_RESTRICTED_OPERATION);
+	aggregate_type_assume_owner(aggregate_type_get(aggregate_type_id), &before);
 	/* The functions may change what is declared: look again at each step. */
 	for (; event_type_has_path(declared, step.version); step.version++)
 	{

@@ -2,10 +2,11 @@
  * identity.c
  *		Acting as another role for a while.
  *
- * Code that users wrote (folds, upcasts, CHECKs of payload types) runs as the
- * owner of its aggregate type in a security-restricted operation; dugong's own
- * tables are touched as the owner of the log.  Both have a fixed search_path,
- * and what the code sets ends with it.
+ * dugong's own tables are touched as the owner of the log, with a fixed
+ * search_path.  Code that users wrote (folds, upcasts, CHECKs of payload
+ * types) runs as the owner of its aggregate type in a security-restricted
+ * operation, with the search_path that he had when he registered it, never
+ * with that of whoever appends or reads.  What the code sets ends with it.
  *
  * An error needs no care: the end of the (sub)transaction goes back by itself.
  */
@@ -20,25 +21,33 @@
 #include "utils/syscache.h"
 #include "util/identity.h"
 
-#define FIXED_SEARCH_PATH "pg_catalog, pg_temp"
-
-/*
- * flags: SECURITY_LOCAL_USERID_CHANGE for dugong's own work,
- * SECURITY_RESTRICTED_OPERATION for users' code.
- */
-void
-identity_assume(Identity *before, Oid role, int flags)
+static void
+assume(Identity *before, Oid role, int flags, const char *search_path)
 {
 	GetUserIdAndSecContext(&before->user, &before->sec_context);
 	before->guc_level = 0;
 	if (before->user == role && (before->sec_context & flags) == flags &&
-		strcmp(namespace_search_path, FIXED_SEARCH_PATH) == 0)
+		strcmp(namespace_search_path, search_path) == 0)
 		return;
 	SetUserIdAndSecContext(role, before->sec_context | flags);
 	before->guc_level = NewGUCNestLevel();
-	if (strcmp(namespace_search_path, FIXED_SEARCH_PATH) != 0)
-		(void) set_config_option("search_path", FIXED_SEARCH_PATH, PGC_USERSET,
+	if (strcmp(namespace_search_path, search_path) != 0)
+		(void) set_config_option("search_path", search_path, PGC_USERSET,
 								 PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+}
+
+/* For dugong's own work. */
+void
+identity_assume(Identity *before, Oid role)
+{
+	assume(before, role, SECURITY_LOCAL_USERID_CHANGE, FIXED_SEARCH_PATH);
+}
+
+/* For users' code. */
+void
+identity_assume_restricted(Identity *before, Oid role, const char *search_path)
+{
+	assume(before, role, SECURITY_RESTRICTED_OPERATION, search_path);
 }
 
 void

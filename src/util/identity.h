@@ -9,6 +9,8 @@
 
 #include "miscadmin.h"
 
+#define FIXED_SEARCH_PATH "pg_catalog, pg_temp"
+
 /* What to go back to. */
 typedef struct Identity
 {
@@ -17,7 +19,8 @@ typedef struct Identity
 	int			guc_level;		/* 0 = settings were left alone */
 } Identity;
 
-extern void identity_assume(Identity *before, Oid role, int flags);
+extern void identity_assume(Identity *before, Oid role);
+extern void identity_assume_restricted(Identity *before, Oid role, const char *search_path);
 extern void require_execute(Oid function);
 extern void identity_restore(const Identity *before);
 

@@ -57,7 +57,7 @@ table_watch_read(TableWatch *watch, Oid relid, Oid owner, SavedPlan *select,
 
 	watch->relid = relid;
 	changes = watch->changes;
-	identity_assume(&before, owner, SECURITY_LOCAL_USERID_CHANGE);
+	identity_assume(&before, owner);
 	/* A parallel operation may not take another snapshot than it has. */
 	PushActiveSnapshot(IsInParallelMode() ? GetActiveSnapshot() : GetLatestSnapshot());
 	SPI_connect();

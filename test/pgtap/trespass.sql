@@ -133,7 +133,7 @@ SELECT is(pg_temp.outcome('regress_dugong_single', call), '42501', 'nobody with 
 \set id '''a0000000-0000-4000-8000-00000000000a'''
 SELECT bank_open_account('Alice', 500, :id, 'e0000000-0000-4000-8000-000000000001') \g /dev/null
 SELECT bank_open_account('Bob', 5, 'b0000000-0000-4000-8000-00000000000b') \g /dev/null
-SELECT dugong.create_aggregate_type('Own', origin => 'here', external => false) \g /dev/null
+SELECT dugong.create_aggregate_type('Own', fold => 'dugong.row_fold(dugong.domain_event)', origin => 'here', external => false) \g /dev/null
 SELECT dugong.create_aggregate_type('Other', origin => 'elsewhere') \g /dev/null
 SELECT dugong.alter_aggregate_type('Own', owner => 'regress_dugong_single', origin => 'here') \g /dev/null
 SELECT dugong.create_event_type('Own', 'Made') \g /dev/null
@@ -152,6 +152,10 @@ CREATE TEMP TABLE calls AS SELECT * FROM (VALUES
     ('dugong.aggregate_id(text,text[])', $$SELECT dugong.aggregate_id(a, b) FROM (VALUES ('a'::pg_catalog.text, 'b'::pg_catalog.text)) AS v(a, b)$$),
     ('dugong.aggregate_ids(text,uuid,integer,text,text)', $$SELECT dugong.aggregate_ids('BankAccount')$$),
     ('dugong.aggregate_type_id(text,text)', $$SELECT dugong.aggregate_type_id(a, b) FROM (VALUES ('a'::pg_catalog.text, 'b'::pg_catalog.text)) AS v(a, b)$$),
+    ('dugong.aggregate_history(text,uuid,text,text)', $$SELECT dugong.aggregate_history('Own', gen_random_uuid())$$),
+    ('dugong.build_aggregate(text,uuid,bigint,timestamp with time zone,boolean,text,text)', $$SELECT dugong.build_aggregate('Own', gen_random_uuid())$$),
+    ('dugong.build_aggregate(anyelement,text,uuid,bigint,timestamp with time zone,boolean,text,text)', $$SELECT dugong.build_aggregate(NULL::pg_catalog.jsonb, 'Own', gen_random_uuid())$$),
+    ('dugong.load_for_update(anyelement,text,uuid,boolean,text,text)', $$SELECT dugong.load_for_update(NULL::pg_catalog.jsonb, 'Own', gen_random_uuid(), true)$$),
     ('dugong.aggregate_types()', $$SELECT dugong.aggregate_types()$$),
     ('dugong.alter_aggregate_type(text,regprocedure,integer,boolean,regrole,text)', $$SELECT dugong.alter_aggregate_type('Own', snapshot_interval => 7, origin => 'here')$$),
     ('dugong.append_event(text,uuid,text,jsonb,bigint,uuid,integer,jsonb,uuid,uuid,text,timestamp with time zone,text,text)',
@@ -540,7 +544,7 @@ FROM (VALUES
     ('postgres', 'payload', $$SELECT dugong.receive_message('{"origin": "elsewhere", "aggregateType": "TrespassMessage", "type": "Checked", "sequenceNumber": 1,
         "id": "e0000000-0000-4000-8000-00000000000d", "aggregateId": "a0000000-0000-4000-8000-00000000000a"}')$$)
 ) AS v(actor, place, command),
-    LATERAL (SELECT string_agg(format('%s: attacker 42501 (pg_catalog, pg_temp)', p), '; ') AS places FROM unnest(string_to_array(place, ', ')) AS p) AS expected;
+    LATERAL (SELECT string_agg(format('%s: attacker 42501 ("$user", public, pg_temp)', p), '; ') AS places FROM unnest(string_to_array(place, ', ')) AS p) AS expected;
 
 -- What the CHECK or the upcast calls that is SECURITY DEFINER has its own owner, not the log's
 SET LOCAL ROLE regress_dugong_developer;
@@ -549,13 +553,13 @@ RESET ROLE;
 SELECT is(pg_temp.seen('postgres', format('CREATE OR REPLACE FUNCTION trespass.upcast(jsonb) RETURNS jsonb LANGUAGE sql AS %L; SELECT payload FROM dugong.domain_events',
     $$SELECT trespass.chain('chain'); SELECT $1$$)), 'chain: developer 42501 (pg_catalog, pg_temp)', 'a SECURITY DEFINER function in an upcast is its owner''s');
 SELECT is(pg_temp.seen('postgres', 'CREATE OR REPLACE FUNCTION trespass.upcast(jsonb) RETURNS jsonb LANGUAGE sql SECURITY DEFINER AS ''SELECT trespass.attempt(''''definer''''); SELECT $1''; '
-    'SELECT dugong.read_events()'), 'definer: attacker 42501 (pg_catalog, pg_temp)', 'a SECURITY DEFINER upcast is its owner''s');
+    'SELECT dugong.read_events()'), 'definer: attacker 42501 ("$user", public, pg_temp)', 'a SECURITY DEFINER upcast is its owner''s');
 SELECT is(pg_temp.seen('postgres', format('CREATE OR REPLACE FUNCTION trespass.upcast(jsonb) RETURNS jsonb LANGUAGE sql AS %L; SELECT payload FROM dugong.domain_events',
-    $$SELECT dugong.append_event('Trespass', gen_random_uuid(), 'Checked', '{}'); SELECT $1$$)), 'payload: attacker 42501 (pg_catalog, pg_temp)', 'an upcast that appends: still the attacker');
+    $$SELECT dugong.append_event('Trespass', gen_random_uuid(), 'Checked', '{}'); SELECT $1$$)), 'payload: attacker 42501 ("$user", public, pg_temp)', 'an upcast that appends: still the attacker');
 
 -- The type's owner of now, whoever made the code
 SELECT is(pg_temp.seen('postgres', $$SELECT dugong.alter_aggregate_type('Trespass', owner => 'regress_dugong_team'); SELECT payload FROM dugong.domain_events$$),
-    'upcast: team 42501 (pg_catalog, pg_temp)', 'after the type was given away, its code is the new owner''s');
+    'upcast: team 42501 ("$user", public, pg_temp)', 'after the type was given away, its code is the new owner''s');
 SELECT is(pg_temp.outcome('postgres', $$ALTER ROLE regress_dugong_attacker RENAME TO regress_dugong_other; SELECT payload FROM dugong.domain_events$$), '42704', 'the code of an owner who is gone is not run');
 
 -- Rows as JSON: the cast is code of whoever made the type, and runs as whoever changes the row
@@ -593,7 +597,7 @@ VALUES ('trespass', dugong.aggregate_type_id('here', 'Trespass'), 'trespass.mode
 GRANT EXECUTE ON PROCEDURE dugong.run_projections TO regress_dugong_clerk;
 DELETE FROM trespass.seen;
 SELECT is(pg_temp.seen(actor, 'CALL dugong.run_projections()'),
-    (SELECT string_agg(format('%s: attacker 42501 (pg_catalog, pg_temp)', place), '; ')
+    (SELECT string_agg(format('%s: attacker 42501 (%s)', place, CASE WHEN place LIKE 'model%' THEN 'pg_catalog, pg_temp' ELSE '"$user", public, pg_temp' END), '; ')
      FROM unnest(ARRAY['fold', 'model check', 'model index', 'model trigger', 'state', 'upcast']) AS place), actor || ': code of fold, state and query model')
 FROM unnest(ARRAY['postgres', 'regress_dugong_clerk']) AS actor;
 DELETE FROM dugong.projections WHERE name = 'trespass';

@@ -1,12 +1,12 @@
 -- Creating, altering and dropping aggregate types and event types.
--- These run with the caller's rights: the caller becomes the owner.
+-- These run with the caller's rights: the caller becomes the owner.  The two without a search_path of their own
+-- look at the caller's: it will be that of the type's code.
 
 CREATE FUNCTION dugong.create_aggregate_type(
     name text, fold regprocedure DEFAULT NULL, snapshot_interval int DEFAULT NULL, strict boolean DEFAULT false,
     origin text DEFAULT NULL, external boolean DEFAULT NULL)
 RETURNS void
-LANGUAGE c VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
-AS 'MODULE_PATHNAME', 'dugong_create_aggregate_type';
+LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'dugong_create_aggregate_type';
 COMMENT ON FUNCTION dugong.create_aggregate_type(text, regprocedure, int, boolean, text, boolean) IS
     'registers an aggregate type; origin NULL = dugong.origin, or the database''s name; another origin makes it external, unless said otherwise';
 
@@ -14,8 +14,7 @@ CREATE FUNCTION dugong.alter_aggregate_type(
     name text, fold regprocedure DEFAULT NULL, snapshot_interval int DEFAULT NULL, strict boolean DEFAULT NULL,
     owner regrole DEFAULT NULL, origin text DEFAULT NULL)
 RETURNS void
-LANGUAGE c VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
-AS 'MODULE_PATHNAME', 'dugong_alter_aggregate_type';
+LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'dugong_alter_aggregate_type';
 COMMENT ON FUNCTION dugong.alter_aggregate_type(text, regprocedure, int, boolean, regrole, text) IS
     'changes an aggregate type; NULL leaves as it is';
 

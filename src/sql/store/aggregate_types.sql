@@ -16,6 +16,7 @@ CREATE TABLE dugong.aggregate_types (
     origin text NOT NULL CHECK (origin <> ''),
     name text NOT NULL CHECK (name <> ''),
     owner text NOT NULL,
+    search_path text NOT NULL,
     fold text,
     snapshot_interval int CHECK (snapshot_interval >= 0),
     strict boolean NOT NULL,
@@ -29,6 +30,7 @@ COMMENT ON TABLE dugong.aggregate_types IS 'registry of aggregate types';
 COMMENT ON COLUMN dugong.aggregate_types.id IS 'stands for the type in the log; derived from origin and name';
 COMMENT ON COLUMN dugong.aggregate_types.origin IS 'service (bounded context) that owns the type';
 COMMENT ON COLUMN dugong.aggregate_types.owner IS 'role whose rights its fold, upcasts and payload types have';
+COMMENT ON COLUMN dugong.aggregate_types.search_path IS 'what its fold, upcasts and payload types find names along: that of whoever registered the fold';
 COMMENT ON COLUMN dugong.aggregate_types.fold IS
     'signature of the aggregate function that makes a state out of events; text, so that pg_upgrade can move it';
 COMMENT ON COLUMN dugong.aggregate_types.snapshot_interval IS 'events between two snapshots; NULL = the default, 0 = none';
