@@ -68,7 +68,7 @@ like($out, qr/^2\|OrderUpdated\|\{"new": \{"status": "paid"\}, "old": \{"status"
 	'reference: an update of a row');
 like($out, qr/^[-0-9a-f]+\|\{"number": 1, "status": "paid", "cart_id": "[-0-9a-f]+"\}$/m,
 	'reference: the row out of its events');
-like($out, qr/^ItemAdded\|1\|2\|3\|0$/m, 'reference: no event fails its upcast');
+like($out, qr/^ItemAdded\|1\|2\|4\|0$/m, 'reference: no event fails its upcast');
 like($out, qr/^2\|\{"sku": "A1", "price": null, "quantity": 2\}$/m, 'reference: an upcast payload');
 like($out, qr/^Billing\|1\|PaymentReceived\|\{"amount": 20\}$/m, 'reference: a message is received');
 like($out, qr/^Bob\|150\.25\nAlice\|499\.75$/m, 'reference: the accounts after a transfer');
