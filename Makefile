@@ -19,6 +19,7 @@ SQL_PARTS = \
 	store/guard.sql \
 	aggregate/registry.sql \
 	aggregate/build.sql \
+	aggregate/snapshots.sql \
 	broker/publish.sql \
 	projection/projections.sql \
 	bank_account/fold.sql \

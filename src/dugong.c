@@ -4,6 +4,8 @@
  */
 #include "postgres.h"
 
+#include "aggregate/fingerprint.h"
+#include "aggregate/snapshot.h"
 #include "broker/publish.h"
 #include "fmgr.h"
 #include "guc.h"
@@ -26,6 +28,8 @@ _PG_init(void)
 	guc_init();
 	aggregate_type_init();
 	event_type_init();
+	fingerprint_init();
+	snapshot_init();
 	aggregate_lock_init();
 	restore_init();
 	guard_init();

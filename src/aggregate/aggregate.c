@@ -10,6 +10,7 @@
 #include "access/table.h"
 #include "access/xact.h"
 #include "aggregate/aggregate.h"
+#include "aggregate/snapshot.h"
 #include "errors.h"
 #include "miscadmin.h"
 #include "store/domain_event.h"
@@ -194,6 +195,11 @@ aggregate_build(Aggregate *aggregate, Relation log, const BuildLimit *limit, Sna
 	LogRow		row;
 
 	become_owner(aggregate, &before);
+	/* Times need not ascend, and a final function may be asked for each event. */
+	if (aggregate->sequence_number == 0 && !aggregate->skip_snapshot &&
+		(limit == NULL || limit->as_of == DT_NOEND) &&
+		!(aggregate->wants_last && aggregate->fold.has_final))
+		snapshot_restore(aggregate, last, snapshot);
 	event_reader_open(&reader);
 	log_scan_stream(&scan, log, &aggregate->key, aggregate->sequence_number + 1,
 					last, ForwardScanDirection, snapshot);

@@ -24,6 +24,7 @@ typedef struct Aggregate
 	bool		isnull;			/* no event yet, or deleted */
 	Datum		last;			/* the last living state, if isnull */
 	bool		last_isnull;
+	bool		skip_snapshot;	/* fold all of the log */
 	bool		wants_last;		/* keep it also if that costs a call for each event */
 } Aggregate;
 

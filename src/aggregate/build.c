@@ -57,7 +57,7 @@ asked_state(const Aggregate *aggregate, bool return_deleted, bool *isnull)
 /*
  * Builds what a call of build_aggregate() asks for: its aggregate at arguments
  * first and first + 1, then to_sequence_number, as_of, return_deleted,
- * tenant_id and origin.
+ * skip_snapshot, tenant_id and origin.
  */
 static Datum
 build(FunctionCallInfo fcinfo, int first, Aggregate *aggregate, bool *isnull)
@@ -71,8 +71,9 @@ build(FunctionCallInfo fcinfo, int first, Aggregate *aggregate, bool *isnull)
 		limit.sequence_number = PG_GETARG_INT64(first + 2);
 	if (!PG_ARGISNULL(first + 3))
 		limit.as_of = PG_GETARG_TIMESTAMPTZ(first + 3);
-	key_arguments(fcinfo, first, first + 6, &key);
+	key_arguments(fcinfo, first, first + 7, &key);
 	aggregate_init(aggregate, &key);
+	aggregate->skip_snapshot = !PG_ARGISNULL(first + 5) && PG_GETARG_BOOL(first + 5);
 	aggregate->wants_last = return_deleted;
 	log = log_open(AccessShareLock);
 	aggregate_build(aggregate, log, &limit, GetActiveSnapshot());
@@ -92,7 +93,7 @@ state_to_jsonb(const Aggregate *aggregate, Datum state)
 	return result;
 }
 
-/* build_aggregate(aggregate_type, aggregate_id, to_sequence_number, as_of, return_deleted, tenant_id, origin) */
+/* build_aggregate(aggregate_type, aggregate_id, to_sequence_number, as_of, return_deleted, skip_snapshot, tenant_id, origin) */
 Datum
 dugong_build_aggregate_jsonb(PG_FUNCTION_ARGS)
 {

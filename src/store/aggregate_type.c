@@ -17,6 +17,9 @@
 #include "utils/memutils.h"
 #include "util/table_watch.h"
 
+/* See docs/architecture.md for the measurement. */
+#define DEFAULT_SNAPSHOT_INTERVAL 50
+
 static HTAB *types;				/* in CacheMemoryContext, by id */
 static TableWatch watch;
 
@@ -79,6 +82,9 @@ enter_row(int row)
 	keep_string(&type->fold, SPI_getvalue(tuple, desc, 6));
 	type->strict = DatumGetBool(plan_result(row, 7, &isnull));
 	type->external = DatumGetBool(plan_result(row, 8, &isnull));
+	type->snapshot_interval = DatumGetInt32(plan_result(row, 9, &isnull));
+	if (isnull)
+		type->snapshot_interval = DEFAULT_SNAPSHOT_INTERVAL;
 	type->live = true;
 }
 
@@ -100,7 +106,7 @@ static void
 ensure_types(void)
 {
 	static SavedPlan select_types = {
-		.sql = "SELECT id, origin, name, owner, search_path, fold, strict, external FROM dugong.aggregate_types"
+		.sql = "SELECT id, origin, name, owner, search_path, fold, strict, external, snapshot_interval FROM dugong.aggregate_types"
 	};
 
 	if (!watch.valid)

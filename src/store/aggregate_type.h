@@ -20,6 +20,7 @@ typedef struct AggregateType
 	char	   *owner;			/* role whose rights its code has */
 	char	   *search_path;	/* what its code finds names along */
 	char	   *fold;			/* signature, or NULL */
+	int			snapshot_interval;	/* events; 0 = no snapshots */
 	bool		strict;			/* only declared event types */
 	bool		external;		/* another service's: events are only received */
 } AggregateType;

@@ -357,6 +357,23 @@ event_check(LogRow *row)
 	event_type_check(row);
 }
 
+static AppendHook after_append;
+
+/* Registers what is called after each call that has appended; there is one. */
+void
+append_set_hook(AppendHook hook)
+{
+	after_append = hook;
+}
+
+/* Tells that the last count events of an aggregate were appended, row being the last. */
+void
+append_done(const LogRow *row, int64 count)
+{
+	if (after_append)
+		after_append(row, count);
+}
+
 /*
  * Appends an event.
  *
@@ -373,6 +390,17 @@ event_check(LogRow *row)
 bool
 event_append(LogRow *row)
 {
+	bool		appended = append(row, false);
+
+	if (appended)
+		append_done(row, 1);
+	return appended;
+}
+
+/* The same for one of several; after the last, call append_done(). */
+bool
+event_append_one(LogRow *row)
+{
 	return append(row, false);
 }
 
@@ -385,5 +413,9 @@ event_append(LogRow *row)
 bool
 event_receive(LogRow *row)
 {
-	return append(row, true);
+	bool		appended = append(row, true);
+
+	if (appended)
+		append_done(row, 1);
+	return appended;
 }

@@ -10,7 +10,13 @@
 #include "store/log.h"
 
 extern void event_check(LogRow *row);
+/* Called with the last of count events that were appended to an aggregate. */
+typedef void (*AppendHook) (const LogRow *row, int64 count);
+
+extern void append_set_hook(AppendHook hook);
+extern void append_done(const LogRow *row, int64 count);
 extern bool event_append(LogRow *row);
+extern bool event_append_one(LogRow *row);
 extern bool event_receive(LogRow *row);
 extern void event_check_head(const AggregateKey *key, int64 expected);
 

@@ -240,11 +240,13 @@ append_rows(LogRow *rows, int count, int64 expected)
 		CHECK_FOR_INTERRUPTS();
 		if (expected >= 0)
 			log_row_set(&rows[i], LOG_SEQUENCE_NUMBER, Int64GetDatum(expected + 1 + i));
-		event_append(&rows[i]);
+		event_append_one(&rows[i]);
 		/* The others go behind the first, wherever that went. */
 		if (expected < 0)
 			expected = DatumGetInt64(log_row_value(&rows[i], LOG_SEQUENCE_NUMBER)) - 1;
 	}
+	if (count > 0)
+		append_done(&rows[count - 1], count);
 }
 
 /*

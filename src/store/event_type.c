@@ -121,24 +121,70 @@ clear_types(void)
 	entries = NULL;
 }
 
-/* What is declared of an event type; NULL = nothing. */
-const EventType *
-event_type_find(int32 aggregate_type_id, const text *type)
+static void
+ensure_types(void)
 {
 	static SavedPlan select_types = {
 		.sql = "SELECT aggregate_type_id, type, version, payload_type, upcast "
 		"FROM dugong.event_types ORDER BY aggregate_type_id, type COLLATE \"C\", version"
 	};
-	EventTypeKey key = {aggregate_type_id, VARDATA_ANY(type), VARSIZE_ANY_EXHDR(type)};
-	Entry	   *entry;
 
 	if (!watch.valid)
 		table_watch_read(&watch, dugong_relid("event_types"), dugong_owner(), &select_types,
 						 clear_types, enter_row);
+}
+
+/* What is declared of an event type; NULL = nothing. */
+const EventType *
+event_type_find(int32 aggregate_type_id, const text *type)
+{
+	EventTypeKey key = {aggregate_type_id, VARDATA_ANY(type), VARSIZE_ANY_EXHDR(type)};
+	Entry	   *entry;
+
+	ensure_types();
 	if (entries == NULL)
 		return NULL;
 	entry = hash_search(entries, &key, HASH_FIND, NULL);
 	return entry ? &entry->type : NULL;
+}
+
+static int
+compare_upcasts(const ListCell *one, const ListCell *other)
+{
+	const DeclaredUpcast *a = lfirst(one);
+	const DeclaredUpcast *b = lfirst(other);
+	int			order = strcmp(a->type, b->type);
+
+	return order != 0 ? order : a->version - b->version;
+}
+
+/* All declared versions of a type's events, copied, in a fixed order. */
+List *
+event_type_upcasts(int32 aggregate_type_id)
+{
+	HASH_SEQ_STATUS seq;
+	Entry	   *entry;
+	List	   *upcasts = NIL;
+
+	ensure_types();
+	if (entries == NULL)
+		return NIL;
+	hash_seq_init(&seq, entries);
+	while ((entry = hash_seq_search(&seq)) != NULL)
+	{
+		for (int v = entry->type.lowest; entry->key.aggregate_type_id == aggregate_type_id && v <= entry->type.current; v++)
+		{
+			const EventVersion *version = &entry->type.versions[v - entry->type.lowest];
+			DeclaredUpcast *declared = palloc(sizeof(DeclaredUpcast));
+
+			declared->type = pnstrdup(entry->key.name, entry->key.length);
+			declared->version = v;
+			declared->upcast = version->upcast ? pstrdup(version->upcast) : NULL;
+			upcasts = lappend(upcasts, declared);
+		}
+	}
+	list_sort(upcasts, compare_upcasts);
+	return upcasts;
 }
 
 /* What is declared of a version; NULL = nothing. */

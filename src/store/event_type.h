@@ -7,6 +7,7 @@
 
 #include "postgres.h"
 
+#include "nodes/pg_list.h"
 #include "store/log.h"
 
 /* One declared version; both names are kept as text and may be NULL. */
@@ -29,6 +30,15 @@ extern const EventType *event_type_find(int32 aggregate_type_id, const text *typ
 extern const EventVersion *event_type_version(const EventType *type, int version);
 extern bool event_type_has_path(const EventType *type, int version);
 extern int	event_type_current_version(int32 aggregate_type_id, const text *type);
+/* A declared version of one of a type's events. */
+typedef struct DeclaredUpcast
+{
+	char	   *type;
+	int			version;
+	char	   *upcast;			/* NULL = none */
+} DeclaredUpcast;
+
+extern List *event_type_upcasts(int32 aggregate_type_id);
 extern void event_type_check(const LogRow *row);
 
 #endif							/* DUGONG_EVENT_TYPE_H */

@@ -82,16 +82,17 @@ snapshot_register_latest(void)
 	return RegisterSnapshot(GetLatestSnapshot());
 }
 
-static void
-scan_begin(LogScan *scan, Relation log, const char *index, ScanKey keys,
-		   int nkeys, ScanDirection direction, Snapshot snapshot)
+/* A scan through an index of schema dugong, with keys in the order of its columns. */
+void
+log_scan_begin(LogScan *scan, Relation table, const char *index, ScanKey keys,
+			   int nkeys, ScanDirection direction, Snapshot snapshot)
 {
 	scan->index = index_open(dugong_relid(index), AccessShareLock);
 	for (int i = 0; i < nkeys; i++)
 		keys[i].sk_collation = scan->index->rd_indcollation[keys[i].sk_attno - 1];
-	scan->slot = table_slot_create(log, NULL);
+	scan->slot = table_slot_create(table, NULL);
 	scan->direction = direction;
-	scan->scan = index_beginscan_compat(log, scan->index, snapshot, nkeys);
+	scan->scan = index_beginscan_compat(table, scan->index, snapshot, nkeys);
 	index_rescan(scan->scan, keys, nkeys, NULL, 0);
 }
 
@@ -108,7 +109,7 @@ log_scan_stream(LogScan *scan, Relation log, const AggregateKey *key,
 	ScanKeyInit(&keys[2], 3, BTEqualStrategyNumber, F_TEXTEQ, PointerGetDatum(key->tenant_id));
 	ScanKeyInit(&keys[3], 4, BTGreaterEqualStrategyNumber, F_INT8GE, Int64GetDatum(first));
 	ScanKeyInit(&keys[4], 4, BTLessEqualStrategyNumber, F_INT8LE, Int64GetDatum(last));
-	scan_begin(scan, log, "event_log_stream_idx", keys, 5, direction, snapshot);
+	log_scan_begin(scan, log, "event_log_stream_idx", keys, 5, direction, snapshot);
 }
 
 /* Events at positions from first to last, inclusive, in order. */
@@ -120,7 +121,7 @@ log_scan_positions(LogScan *scan, Relation log, int64 first, int64 last,
 
 	ScanKeyInit(&keys[0], 1, BTGreaterEqualStrategyNumber, F_INT8GE, Int64GetDatum(first));
 	ScanKeyInit(&keys[1], 1, BTLessEqualStrategyNumber, F_INT8LE, Int64GetDatum(last));
-	scan_begin(scan, log, "event_log_pkey", keys, 2, direction, snapshot);
+	log_scan_begin(scan, log, "event_log_pkey", keys, 2, direction, snapshot);
 }
 
 /* The event of an id. */
@@ -130,7 +131,7 @@ log_scan_id(LogScan *scan, Relation log, const pg_uuid_t *id, Snapshot snapshot)
 	ScanKeyData key;
 
 	ScanKeyInit(&key, 1, BTEqualStrategyNumber, F_UUID_EQ, UUIDPGetDatum(id));
-	scan_begin(scan, log, "event_log_id_idx", &key, 1, ForwardScanDirection, snapshot);
+	log_scan_begin(scan, log, "event_log_id_idx", &key, 1, ForwardScanDirection, snapshot);
 }
 
 /* Events of a correlation id at positions from first to last, inclusive. */
@@ -143,7 +144,7 @@ log_scan_correlation(LogScan *scan, Relation log, const pg_uuid_t *id,
 	ScanKeyInit(&keys[0], 1, BTEqualStrategyNumber, F_UUID_EQ, UUIDPGetDatum(id));
 	ScanKeyInit(&keys[1], 2, BTGreaterEqualStrategyNumber, F_INT8GE, Int64GetDatum(first));
 	ScanKeyInit(&keys[2], 2, BTLessEqualStrategyNumber, F_INT8LE, Int64GetDatum(last));
-	scan_begin(scan, log, "event_log_correlation_idx", keys, 3, direction, snapshot);
+	log_scan_begin(scan, log, "event_log_correlation_idx", keys, 3, direction, snapshot);
 }
 
 /*
@@ -162,7 +163,7 @@ log_scan_first_events(LogScan *scan, Relation log, int32 type_id, text *tenant_i
 		ScanKeyInit(&keys[nkeys++], 2, BTEqualStrategyNumber, F_TEXTEQ, PointerGetDatum(tenant_id));
 	if (after)
 		ScanKeyInit(&keys[nkeys++], 3, BTGreaterStrategyNumber, F_UUID_GT, UUIDPGetDatum(after));
-	scan_begin(scan, log, "event_log_first_idx", keys, nkeys, ForwardScanDirection, snapshot);
+	log_scan_begin(scan, log, "event_log_first_idx", keys, nkeys, ForwardScanDirection, snapshot);
 }
 
 bool

@@ -77,6 +77,8 @@ extern Oid	dugong_owner(void);
 extern bool log_exists(void);
 extern Relation log_open(LOCKMODE lockmode);
 
+extern void log_scan_begin(LogScan *scan, Relation table, const char *index, ScanKey keys,
+						   int nkeys, ScanDirection direction, Snapshot snapshot);
 extern void log_scan_stream(LogScan *scan, Relation log, const AggregateKey *key,
 							int64 first, int64 last, ScanDirection direction,
 							Snapshot snapshot);

@@ -68,8 +68,8 @@ SELECT is(dugong.build_aggregate('Sum', pg_temp.id('a')), '10', 'a state that is
 SELECT is(dugong.build_aggregate('Last', pg_temp.id('a')) -> 'sequence_number', '4', 'a state that is an event');
 SELECT is(dugong.build_aggregate(NULL::cart, 'Cart', pg_temp.id('a')), ROW('{"n": 4}', true)::cart, 'typed');
 SELECT is(dugong.build_aggregate(NULL::int, 'Length', pg_temp.id('a')), 4, 'typed by the final function');
-SELECT is(dugong.build_aggregate(aggregate_type => 'Length', aggregate_id => pg_temp.id('a'), to_sequence_number => 2, as_of => NULL, return_deleted => NULL, tenant_id => '', origin => current_database()), '2', 'by name');
-SELECT is(dugong.build_aggregate(state => NULL::bigint, aggregate_type => 'Sum', aggregate_id => pg_temp.id('a'), to_sequence_number => 3, as_of => 'infinity', return_deleted => true, tenant_id => '', origin => current_database()), 6::bigint, 'by name, typed');
+SELECT is(dugong.build_aggregate(aggregate_type => 'Length', aggregate_id => pg_temp.id('a'), to_sequence_number => 2, as_of => NULL, return_deleted => NULL, skip_snapshot => NULL, tenant_id => '', origin => current_database()), '2', 'by name');
+SELECT is(dugong.build_aggregate(state => NULL::bigint, aggregate_type => 'Sum', aggregate_id => pg_temp.id('a'), to_sequence_number => 3, as_of => 'infinity', return_deleted => true, skip_snapshot => true, tenant_id => '', origin => current_database()), 6::bigint, 'by name, typed');
 
 -- Missing, deleted, limits
 SELECT is(dugong.build_aggregate('List', pg_temp.id('b')), NULL, 'no event: NULL, whatever the initial value');

@@ -2,21 +2,21 @@
 
 CREATE FUNCTION dugong.build_aggregate(
     aggregate_type text, aggregate_id uuid, to_sequence_number bigint DEFAULT NULL, as_of timestamptz DEFAULT NULL,
-    return_deleted boolean DEFAULT false, tenant_id text DEFAULT NULL, origin text DEFAULT NULL)
+    return_deleted boolean DEFAULT false, skip_snapshot boolean DEFAULT false, tenant_id text DEFAULT NULL, origin text DEFAULT NULL)
 RETURNS jsonb
 LANGUAGE c STABLE PARALLEL RESTRICTED SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'dugong_build_aggregate_jsonb';
-COMMENT ON FUNCTION dugong.build_aggregate(text, uuid, bigint, timestamptz, boolean, text, text) IS
+COMMENT ON FUNCTION dugong.build_aggregate(text, uuid, bigint, timestamptz, boolean, boolean, text, text) IS
     'an aggregate as its events make it, as JSON; NULL if it has no events or is deleted';
 
 CREATE FUNCTION dugong.build_aggregate(
     state anyelement, aggregate_type text, aggregate_id uuid, to_sequence_number bigint DEFAULT NULL,
-    as_of timestamptz DEFAULT NULL, return_deleted boolean DEFAULT false, tenant_id text DEFAULT NULL,
+    as_of timestamptz DEFAULT NULL, return_deleted boolean DEFAULT false, skip_snapshot boolean DEFAULT false, tenant_id text DEFAULT NULL,
     origin text DEFAULT NULL)
 RETURNS anyelement
 LANGUAGE c STABLE PARALLEL RESTRICTED SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'dugong_build_aggregate';
-COMMENT ON FUNCTION dugong.build_aggregate(anyelement, text, uuid, bigint, timestamptz, boolean, text, text) IS
+COMMENT ON FUNCTION dugong.build_aggregate(anyelement, text, uuid, bigint, timestamptz, boolean, boolean, text, text) IS
     'an aggregate as its events make it; state: NULL of the type that its fold gives';
 
 CREATE FUNCTION dugong.load_for_update(

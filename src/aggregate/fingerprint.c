@@ -1,0 +1,350 @@
+/*
+ * fingerprint.c
+ *		What a state was made with, in 64 bits.
+ *
+ * A stored state is good as long as the same events would give it again.  The
+ * fingerprint covers what they pass through: the aggregate function, its
+ * transition and final functions and the functions that those are recorded to
+ * depend on (a body in BEGIN ATOMIC ... END records them), the columns of the
+ * state type, and the upcasts of the type's events.  A function counts with
+ * its whole row in pg_proc; one in C also with the build id of the library
+ * that is loaded.
+ *
+ * It is computed from the catalogs and kept until one of them changes, which
+ * this session's own changes do at the next command.
+ */
+#include "postgres.h"
+
+#include <dlfcn.h>
+#include <elf.h>
+#include <link.h>
+
+#include "access/genam.h"
+#include "access/htup_details.h"
+#include "access/table.h"
+#include "aggregate/fingerprint.h"
+#include "catalog/indexing.h"
+#include "catalog/pg_aggregate.h"
+#include "catalog/pg_depend.h"
+#include "catalog/pg_language.h"
+#include "catalog/pg_proc.h"
+#include "catalog/pg_type.h"
+#include "common/hashfn.h"
+#include "fmgr.h"
+#include "miscadmin.h"
+#include "store/event_type.h"
+#include "utils/builtins.h"
+#include "utils/fmgroids.h"
+#include "utils/fmgrprotos.h"
+#include "utils/hsearch.h"
+#include "utils/inval.h"
+#include "utils/memutils.h"
+#include "utils/regproc.h"
+#include "utils/syscache.h"
+#include "utils/typcache.h"
+
+typedef struct Known
+{
+	int32		type_id;
+	int64		fingerprint;
+} Known;
+
+static HTAB *known;				/* in CacheMemoryContext; NULL = nothing is known */
+static uint64 changes;			/* of catalogs, seen so far */
+
+/* A computation: the hash so far, and what it has been through. */
+typedef struct Mix
+{
+	uint64		hash;
+	List	   *functions;
+	List	   *types;
+} Mix;
+
+static void mix_function(Mix *mix, Oid function);
+static void mix_type(Mix *mix, Oid type);
+
+/* Everything is forgotten: to see what exactly has changed costs more than to compute it again. */
+static void
+forget(void)
+{
+	changes++;
+	if (known)
+		hash_destroy(known);
+	known = NULL;
+}
+
+static void
+catalog_changed(Datum arg, int cacheid, uint32 hashvalue)
+{
+	forget();
+}
+
+static void
+relation_changed(Datum arg, Oid relid)
+{
+	forget();
+}
+
+void
+fingerprint_init(void)
+{
+	CacheRegisterSyscacheCallback(PROCOID, catalog_changed, (Datum) 0);
+	CacheRegisterSyscacheCallback(AGGFNOID, catalog_changed, (Datum) 0);
+	CacheRegisterSyscacheCallback(TYPEOID, catalog_changed, (Datum) 0);
+	CacheRegisterRelcacheCallback(relation_changed, (Datum) 0);
+}
+
+static void
+mix_bytes(Mix *mix, const void *bytes, int length)
+{
+	mix->hash = hash_combine64(mix->hash, hash_bytes_extended(bytes, length, length));
+}
+
+static void
+mix_string(Mix *mix, const char *string)
+{
+	mix_bytes(mix, string ? string : "", string ? strlen(string) + 1 : 0);
+}
+
+/* A catalog row, without what a rewrite of the catalog changes. */
+static void
+mix_row(Mix *mix, HeapTuple tuple)
+{
+	mix_bytes(mix, (char *) tuple->t_data + tuple->t_data->t_hoff,
+			  tuple->t_len - tuple->t_data->t_hoff);
+}
+
+/* A search for the library that holds an address. */
+typedef struct BuildId
+{
+	uintptr_t	address;
+	Mix		   *mix;
+} BuildId;
+
+/* Mixes in the GNU build id among a segment's notes. */
+static void
+mix_notes(Mix *mix, const char *notes, size_t size)
+{
+	size_t		offset = 0;
+
+	while (offset + sizeof(ElfW(Nhdr)) <= size)
+	{
+		const ElfW(Nhdr) *note = (const void *) (notes + offset);
+		size_t		name = offset + sizeof(*note);
+		size_t		content = name + TYPEALIGN(4, note->n_namesz);
+
+		if (note->n_type == NT_GNU_BUILD_ID && content + note->n_descsz <= size)
+			mix_bytes(mix, notes + content, note->n_descsz);
+		offset = content + TYPEALIGN(4, note->n_descsz);
+	}
+}
+
+static int
+visit_library(struct dl_phdr_info *info, size_t size, void *arg)
+{
+	BuildId    *search = arg;
+	bool		holds = false;
+
+	for (int i = 0; i < info->dlpi_phnum && !holds; i++)
+	{
+		const		ElfW(Phdr) *segment = &info->dlpi_phdr[i];
+		uintptr_t	start = info->dlpi_addr + segment->p_vaddr;
+
+		holds = segment->p_type == PT_LOAD && search->address >= start &&
+			search->address < start + segment->p_memsz;
+	}
+	for (int i = 0; i < info->dlpi_phnum && holds; i++)
+	{
+		const		ElfW(Phdr) *segment = &info->dlpi_phdr[i];
+
+		if (segment->p_type == PT_NOTE)
+			mix_notes(search->mix, (const char *) (info->dlpi_addr + segment->p_vaddr), segment->p_memsz);
+	}
+	return holds;
+}
+
+/* The library that is loaded, not the one that may lie in its place by now. */
+static void
+mix_library(Mix *mix, Oid function)
+{
+	FmgrInfo	info;
+	BuildId		search = {0, mix};
+
+	fmgr_info(function, &info);
+	search.address = (uintptr_t) info.fn_addr;
+	(void) dl_iterate_phdr(visit_library, &search);
+}
+
+/* The functions that a function is recorded to depend on. */
+static void
+mix_dependencies(Mix *mix, Oid function)
+{
+	Relation	depend = table_open(DependRelationId, AccessShareLock);
+	ScanKeyData keys[2];
+	SysScanDesc scan;
+	HeapTuple	tuple;
+
+	ScanKeyInit(&keys[0], Anum_pg_depend_classid, BTEqualStrategyNumber, F_OIDEQ,
+				ObjectIdGetDatum(ProcedureRelationId));
+	ScanKeyInit(&keys[1], Anum_pg_depend_objid, BTEqualStrategyNumber, F_OIDEQ,
+				ObjectIdGetDatum(function));
+	scan = systable_beginscan(depend, DependDependerIndexId, true, NULL, 2, keys);
+	while ((tuple = systable_getnext(scan)) != NULL)
+	{
+		Form_pg_depend dependency = (Form_pg_depend) GETSTRUCT(tuple);
+
+		if (dependency->refclassid == ProcedureRelationId)
+			mix_function(mix, dependency->refobjid);
+	}
+	systable_endscan(scan);
+	table_close(depend, AccessShareLock);
+}
+
+static void
+mix_function(Mix *mix, Oid function)
+{
+	HeapTuple	tuple;
+	Form_pg_proc proc;
+
+	check_stack_depth();
+	if (list_member_oid(mix->functions, function))
+		return;
+	mix->functions = lappend_oid(mix->functions, function);
+	tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(function));
+	if (!HeapTupleIsValid(tuple))
+		return;					/* who calls it finds out */
+	proc = (Form_pg_proc) GETSTRUCT(tuple);
+	mix_row(mix, tuple);
+	if (proc->prolang == ClanguageId)
+		mix_library(mix, function);
+	ReleaseSysCache(tuple);
+	mix_dependencies(mix, function);
+}
+
+static void
+mix_columns(Mix *mix, Oid type)
+{
+	TupleDesc	desc = lookup_rowtype_tupdesc(type, -1);
+
+	for (int i = 0; i < desc->natts; i++)
+	{
+		Form_pg_attribute attribute = TupleDescAttr(desc, i);
+
+		if (attribute->attisdropped)
+			continue;
+		mix_string(mix, NameStr(attribute->attname));
+		mix_bytes(mix, &attribute->atttypmod, sizeof(attribute->atttypmod));
+		mix_type(mix, attribute->atttypid);
+	}
+	ReleaseTupleDesc(desc);
+}
+
+static void
+mix_type(Mix *mix, Oid type)
+{
+	HeapTuple	tuple;
+	Form_pg_type form;
+	Oid			element;
+	char		typtype;
+
+	check_stack_depth();
+	mix_bytes(mix, &type, sizeof(type));
+	if (list_member_oid(mix->types, type))
+		return;
+	mix->types = lappend_oid(mix->types, type);
+	tuple = SearchSysCache1(TYPEOID, ObjectIdGetDatum(type));
+	if (!HeapTupleIsValid(tuple))
+		return;
+	form = (Form_pg_type) GETSTRUCT(tuple);
+	typtype = form->typtype;
+	element = typtype == TYPTYPE_DOMAIN ? form->typbasetype : form->typelem;
+	ReleaseSysCache(tuple);
+	if (typtype == TYPTYPE_COMPOSITE)
+		mix_columns(mix, type);
+	else if (OidIsValid(element))
+		mix_type(mix, element);
+}
+
+static void
+mix_fold(Mix *mix, const AggregateType *type)
+{
+	Oid			fold = DatumGetObjectId(DirectFunctionCall1(regprocedurein, CStringGetDatum(type->fold)));
+	HeapTuple	tuple = SearchSysCache1(AGGFNOID, ObjectIdGetDatum(fold));
+	FormData_pg_aggregate form;
+
+	if (!HeapTupleIsValid(tuple))
+		return;
+	form = *(Form_pg_aggregate) GETSTRUCT(tuple);
+	mix_row(mix, tuple);
+	ReleaseSysCache(tuple);
+	mix_function(mix, form.aggtransfn);
+	if (OidIsValid(form.aggfinalfn))
+		mix_function(mix, form.aggfinalfn);
+	mix_type(mix, form.aggtranstype);
+}
+
+/* The declared versions of the type's events, and how one becomes the next. */
+static void
+mix_upcasts(Mix *mix, const AggregateType *type)
+{
+	List	   *upcasts = event_type_upcasts(type->id);
+	ListCell   *cell;
+
+	foreach(cell, upcasts)
+	{
+		const DeclaredUpcast *declared = lfirst(cell);
+
+		mix_string(mix, declared->type);
+		mix_bytes(mix, &declared->version, sizeof(declared->version));
+		mix_string(mix, declared->upcast);
+		if (declared->upcast)
+			mix_function(mix, DatumGetObjectId(DirectFunctionCall1(regprocedurein,
+																   CStringGetDatum(declared->upcast))));
+	}
+}
+
+static int64
+compute(const AggregateType *type)
+{
+	Mix			mix = {0};
+	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "dugong fingerprint",
+												  ALLOCSET_DEFAULT_SIZES);
+	MemoryContext old = MemoryContextSwitchTo(context);
+
+	mix_string(&mix, type->owner);
+	mix_string(&mix, type->search_path);
+	mix_fold(&mix, type);
+	mix_upcasts(&mix, type);
+	MemoryContextSwitchTo(old);
+	MemoryContextDelete(context);
+	return (int64) mix.hash;
+}
+
+/*
+ * The fingerprint of a type that has a fold.
+ *
+ * Errors: 42883 if a function is gone.
+ */
+int64
+fingerprint_get(const AggregateType *type)
+{
+	Known	   *entry = known ? hash_search(known, &type->id, HASH_FIND, NULL) : NULL;
+	uint64		before = changes;
+	int64		fingerprint;
+
+	if (entry)
+		return entry->fingerprint;
+	fingerprint = compute(type);
+	/* What changed meanwhile may be in it, or not: it is computed again next time. */
+	if (before != changes)
+		return fingerprint;
+	if (known == NULL)
+	{
+		HASHCTL		ctl = {.keysize = sizeof(int32),.entrysize = sizeof(Known),.hcxt = CacheMemoryContext};
+
+		known = hash_create("dugong fingerprints", 16, &ctl, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+	}
+	entry = hash_search(known, &type->id, HASH_ENTER, NULL);
+	entry->fingerprint = fingerprint;
+	return fingerprint;
+}

@@ -1,0 +1,15 @@
+/*
+ * fingerprint.h
+ *		What a state was made with, in 64 bits.
+ */
+#ifndef DUGONG_FINGERPRINT_H
+#define DUGONG_FINGERPRINT_H
+
+#include "postgres.h"
+
+#include "store/aggregate_type.h"
+
+extern void fingerprint_init(void);
+extern int64 fingerprint_get(const AggregateType *type);
+
+#endif							/* DUGONG_FINGERPRINT_H */

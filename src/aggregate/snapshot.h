@@ -1,0 +1,16 @@
+/*
+ * snapshot.h
+ *		Cached states of aggregates.
+ */
+#ifndef DUGONG_SNAPSHOT_H
+#define DUGONG_SNAPSHOT_H
+
+#include "postgres.h"
+
+#include "aggregate/aggregate.h"
+
+extern void snapshot_init(void);
+extern void snapshot_restore(Aggregate *aggregate, int64 to_sequence_number, Snapshot snapshot);
+extern bool snapshot_take(Aggregate *aggregate);
+
+#endif							/* DUGONG_SNAPSHOT_H */
