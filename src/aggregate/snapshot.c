@@ -30,13 +30,18 @@
 #include "utils/fmgrprotos.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
+#include "utils/portal.h"
 #include "utils/resowner.h"
+#include "utils/snapmgr.h"
 #include "utils/syscache.h"
 #include "util/args.h"
 #include "util/identity.h"
 #include "util/plan.h"
 
 PG_FUNCTION_INFO_V1(dugong_take_snapshot);
+PG_FUNCTION_INFO_V1(dugong_drop_snapshots);
+PG_FUNCTION_INFO_V1(dugong_verify_snapshots);
+PG_FUNCTION_INFO_V1(dugong_snapshot_is_valid);
 
 /* Columns of dugong.aggregate_snapshots, in their order. */
 enum
@@ -298,6 +303,137 @@ dugong_take_snapshot(PG_FUNCTION_ARGS)
 	aggregate_init(&aggregate, &key);
 	aggregate_build_current(&aggregate);
 	PG_RETURN_BOOL(snapshot_take(&aggregate));
+}
+
+/* drop_snapshots(aggregate_type, origin): how many there were; a NULL type means all. */
+Datum
+dugong_drop_snapshots(PG_FUNCTION_ARGS)
+{
+	static SavedPlan delete_all = {.sql = "DELETE FROM dugong.aggregate_snapshots"};
+	static SavedPlan delete_of_type = {
+		.sql = "DELETE FROM dugong.aggregate_snapshots WHERE aggregate_type_id OPERATOR(pg_catalog.=) $1",
+		.nargs = 1,
+		.argtypes = {INT4OID}
+	};
+	bool		all = PG_ARGISNULL(0);
+	Datum		id = all ? (Datum) 0 :
+		Int32GetDatum(aggregate_type_by_name(arg_name(fcinfo, 1), arg_needed_name(fcinfo, 0, "aggregate type"))->id);
+	int64		count;
+
+	SPI_connect();
+	count = plan_execute(all ? &delete_all : &delete_of_type, &id, NULL, false);
+	SPI_finish();
+	PG_RETURN_INT64(count);
+}
+
+/* snapshot_is_valid(aggregate_type_id, fingerprint): would a build use it? */
+Datum
+dugong_snapshot_is_valid(PG_FUNCTION_ARGS)
+{
+	const AggregateType *type = aggregate_type_by_id(PG_GETARG_INT32(0));
+
+	PG_RETURN_BOOL(type != NULL && type->fold != NULL && type->snapshot_interval > 0 &&
+				   fingerprint_get(type) == PG_GETARG_INT64(1));
+}
+
+/* Folds an aggregate from the log, up to its snapshot: is that the state? */
+static bool
+snapshot_is_right(const AggregateKey *key, int64 sequence_number, bytea *stored)
+{
+	BuildLimit	limit = {sequence_number, DT_NOEND};
+	Aggregate	aggregate;
+	Relation	log;
+	Oid			send;
+	Oid			receive;
+	Oid			ioparam;
+	Identity	before;
+	bool		right;
+
+	aggregate_init(&aggregate, key);
+	aggregate.skip_snapshot = true;
+	log = log_open(AccessShareLock);
+	aggregate_build(&aggregate, log, &limit, GetActiveSnapshot());
+	table_close(log, NoLock);
+	right = aggregate.sequence_number == sequence_number && !aggregate.transition_isnull &&
+		binary_functions(aggregate.fold.state.oid, &send, &receive, &ioparam);
+	if (right)
+	{
+		aggregate_type_assume_owner(aggregate.type, &before);
+		right = same_state(&aggregate.fold.state, aggregate.transition, receive_state(receive, ioparam, stored));
+		identity_restore(&before);
+	}
+	aggregate_free(&aggregate);
+	return right;
+}
+
+/* Forgets a wrong snapshot; the next append that passes the interval takes another. */
+static void
+forget_snapshot(const AggregateKey *key)
+{
+	static SavedPlan delete_one = {
+		.sql = "DELETE FROM dugong.aggregate_snapshots WHERE aggregate_id OPERATOR(pg_catalog.=) $1 "
+		"AND aggregate_type_id OPERATOR(pg_catalog.=) $2 AND tenant_id COLLATE \"C\" OPERATOR(pg_catalog.=) $3",
+		.nargs = 3,
+		.argtypes = {UUIDOID, INT4OID, TEXTOID}
+	};
+	Datum		values[] = {UUIDPGetDatum(&key->id), Int32GetDatum(key->type_id), PointerGetDatum(key->tenant_id)};
+
+	plan_execute(&delete_one, values, NULL, false);
+}
+
+/*
+ * verify_snapshots(aggregate_type, origin): folds from the log what each
+ * snapshot that builds would use says; gives a row for each that is wrong,
+ * which is forgotten.
+ */
+Datum
+dugong_verify_snapshots(PG_FUNCTION_ARGS)
+{
+	static SavedPlan select_snapshots = {
+		.sql = "SELECT aggregate_id, tenant_id, sequence_number, state FROM dugong.aggregate_snapshots "
+		"WHERE aggregate_type_id OPERATOR(pg_catalog.=) $1 AND fingerprint OPERATOR(pg_catalog.=) $2",
+		.nargs = 2,
+		.argtypes = {INT4OID, INT8OID}
+	};
+	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
+	const AggregateType *type = aggregate_type_by_name(arg_name(fcinfo, 1), arg_needed_name(fcinfo, 0, "aggregate type"));
+	Datum		values[2];
+	Portal		cursor;
+
+	PreventCommandIfReadOnly("dugong.verify_snapshots()");
+	InitMaterializedSRF(fcinfo, 0);
+	if (type->fold == NULL)
+		return (Datum) 0;
+	values[0] = Int32GetDatum(type->id);
+	values[1] = Int64GetDatum(fingerprint_get(type));
+	SPI_connect();
+	cursor = SPI_cursor_open(NULL, plan_get(&select_snapshots), values, NULL, false);
+	for (;;)
+	{
+		AggregateKey key;
+		bool		isnull;
+		Datum		row[3];
+		bool		nulls[3] = {false};
+
+		CHECK_FOR_INTERRUPTS();
+		SPI_cursor_fetch(cursor, true, 1);
+		if (SPI_processed == 0)
+			break;
+		key.type_id = type->id;
+		row[0] = plan_result(0, 1, &isnull);
+		row[1] = plan_result(0, 2, &isnull);
+		row[2] = plan_result(0, 3, &isnull);
+		key.id = *DatumGetUUIDP(row[0]);
+		key.tenant_id = DatumGetTextPP(row[1]);
+		if (!snapshot_is_right(&key, DatumGetInt64(row[2]), DatumGetByteaPP(plan_result(0, 4, &isnull))))
+		{
+			tuplestore_putvalues(result->setResult, result->setDesc, row, nulls);
+			forget_snapshot(&key);
+		}
+	}
+	SPI_cursor_close(cursor);
+	SPI_finish();
+	return (Datum) 0;
 }
 
 void

@@ -18,7 +18,7 @@
 #include "util/table_watch.h"
 
 /* See docs/architecture.md for the measurement. */
-#define DEFAULT_SNAPSHOT_INTERVAL 50
+#define DEFAULT_SNAPSHOT_INTERVAL 20
 
 static HTAB *types;				/* in CacheMemoryContext, by id */
 static TableWatch watch;

@@ -42,7 +42,7 @@ SELECT is((SELECT count(*) FROM generate_series(1, 25) n WHERE dugong.build_aggr
 SELECT dugong.append_events('Counter', pg_temp.id('b'), (SELECT jsonb_agg('{"type": "Counted"}'::jsonb) FROM generate_series(1, 57)));
 SELECT is(pg_temp.snapshots(), 'Counter20 Counter57', 'many at once take one, of the last');
 SELECT pg_temp.append('Off', pg_temp.id('a'), 100), pg_temp.append('Default', pg_temp.id('a'), 50);
-SELECT is(pg_temp.snapshots(), 'Counter20 Counter57 Default50', 'the default; 0 = off');
+SELECT is(pg_temp.snapshots(), 'Counter20 Counter57 Default40', 'the default; 0 = off');
 
 -- A snapshot is what builds start from
 UPDATE dugong.aggregate_snapshots SET state = (SELECT state FROM dugong.aggregate_snapshots WHERE sequence_number = 57) WHERE sequence_number = 20;
@@ -104,10 +104,25 @@ SELECT is(dugong.take_snapshot('List', pg_temp.id('0')), false, 'nothing to take
 DELETE FROM dugong.aggregate_snapshots;
 SELECT is(dugong.build_aggregate('List', pg_temp.id('d')), '[1, 2, 3, 4]', 'they may vanish at any time');
 
+-- Seeing, verifying, dropping
+SELECT dugong.take_snapshot('List', pg_temp.id('d')), dugong.take_snapshot('Counter', pg_temp.id('b'));
+SELECT results_eq($$ SELECT aggregate_type, aggregate_id, tenant_id, sequence_number, bytes > 0, valid FROM dugong.snapshots ORDER BY 1 $$,
+    $$ VALUES ('Counter', pg_temp.id('b'), '', 57::bigint, true, true), ('List', pg_temp.id('d'), '', 4, true, true) $$, 'the view');
+SELECT is((SELECT count(*) FROM dugong.verify_snapshots('Counter')), 0::bigint, 'all are right');
+UPDATE dugong.aggregate_snapshots SET sequence_number = 56 WHERE sequence_number = 57;
+SELECT results_eq($$ SELECT aggregate_id, tenant_id, sequence_number FROM dugong.verify_snapshots(aggregate_type => 'Counter', origin => current_database()) $$, $$ VALUES (pg_temp.id('b'), '', 56::bigint) $$, 'one that is wrong');
+SELECT is((SELECT count(*) FROM dugong.snapshots WHERE aggregate_type = 'Counter'), 0::bigint, 'is forgotten');
+SELECT dugong.take_snapshot('Counter', pg_temp.id('b'));
+CREATE OR REPLACE FUNCTION step() RETURNS int LANGUAGE sql IMMUTABLE RETURN 3;
+SELECT is((SELECT valid FROM dugong.snapshots WHERE aggregate_type = 'Counter'), false, 'another fold''s is shown as such');
+SELECT is((SELECT count(*) FROM dugong.verify_snapshots('Counter')), 0::bigint, 'and is not in use');
+SELECT is(dugong.drop_snapshots(aggregate_type => 'Counter', origin => current_database()), 1::bigint, 'of a type');
+SELECT is(dugong.drop_snapshots(), 1::bigint, 'all');
+
 -- The bank account is an ordinary user of it
 SELECT bank_open_account('Alice', 0, pg_temp.id('a'));
 SELECT bank_deposit(pg_temp.id('a'), 1) FROM generate_series(1, 60);
-SELECT is((SELECT sequence_number FROM dugong.aggregate_snapshots WHERE aggregate_id = pg_temp.id('a') AND aggregate_type_id = dugong.aggregate_type_id('BankingContext-AccountService', 'BankAccount')), 50::bigint, 'the bank account has one');
+SELECT is((SELECT sequence_number FROM dugong.aggregate_snapshots WHERE aggregate_id = pg_temp.id('a') AND aggregate_type_id = dugong.aggregate_type_id('BankingContext-AccountService', 'BankAccount')), 60::bigint, 'the bank account has one');
 SELECT is((SELECT balance FROM bank_get_account(pg_temp.id('a'))), 60::numeric, 'and its balance');
 
 SELECT * FROM finish();

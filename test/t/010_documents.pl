@@ -80,7 +80,7 @@ is($node->safe_psql('postgres', q{SELECT count(*) FROM pg_roles WHERE rolname !~
 # The reference is complete.
 my $reference = slurp_file('docs/reference.md');
 my %is_internal =
-  map { $_ => 1 } qw(aggregate_type_id bank_account_apply current_payload current_version row_apply to_domain_event);
+  map { $_ => 1 } qw(aggregate_type_id bank_account_apply current_payload snapshot_is_valid current_version row_apply to_domain_event);
 
 # name(argument ... argument ...), with the arguments' names in their order
 sub signature
