@@ -39,6 +39,13 @@ PG_FUNCTION_INFO_V1(dugong_drop_aggregate_type);
 PG_FUNCTION_INFO_V1(dugong_create_event_type);
 PG_FUNCTION_INFO_V1(dugong_drop_event_type);
 
+/* Who changes the registry is alone: what he checks holds until he has changed it. */
+static void
+lock_registry(void)
+{
+	LockRelationOid(dugong_relid("aggregate_types"), ShareRowExclusiveLock);
+}
+
 /* Runs a statement on the registry, as its owner. */
 static void
 change_registry(SavedPlan *statement, Datum *values, const bool *nulls)
@@ -91,6 +98,10 @@ check_new_name(const char *origin, const char *name)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("origin must not be empty")));
+	if (strchr(origin, '\n') || strchr(name, '\n'))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("origin and name of an aggregate type must not contain a newline")));
 	if (strlen(origin) + 1 + strlen(name) >= NAMEDATALEN)
 		ereport(ERROR,
 				(errcode(ERRCODE_NAME_TOO_LONG),
@@ -140,6 +151,7 @@ dugong_create_aggregate_type(PG_FUNCTION_ARGS)
 	bool		nulls[8] = {false};
 
 	check_snapshot_interval(fcinfo, 2);
+	lock_registry();
 	check_new_name(origin, name);
 	values[0] = CStringGetTextDatum(origin);
 	values[1] = CStringGetTextDatum(name);
@@ -159,9 +171,13 @@ dugong_create_aggregate_type(PG_FUNCTION_ARGS)
 static const AggregateType *
 own_type(FunctionCallInfo fcinfo, int name, int origin)
 {
-	const AggregateType *type = aggregate_type_by_name(arg_name(fcinfo, origin),
-													   arg_needed_name(fcinfo, name, "aggregate type"));
-	Oid			owner = get_role_oid(type->owner, true);
+	const AggregateType *type;
+	Oid			owner;
+
+	lock_registry();
+	type = aggregate_type_by_name(arg_name(fcinfo, origin),
+								  arg_needed_name(fcinfo, name, "aggregate type"));
+	owner = get_role_oid(type->owner, true);
 
 	/* Whose owner is gone is the log owner's. */
 	if (!has_privs_of_role(GetUserId(), OidIsValid(owner) ? owner : dugong_owner()))

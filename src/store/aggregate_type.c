@@ -125,20 +125,6 @@ aggregate_type_by_id(int32 id)
 	return type && type->live ? type : NULL;
 }
 
-/* The type of an id; 42704 if there is none. */
-const AggregateType *
-aggregate_type_get(int32 id)
-{
-	const AggregateType *type = aggregate_type_by_id(id);
-
-	if (type == NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_OBJECT),
-				 errmsg("aggregate type with id %d does not exist", id),
-				 errhint("Create it with dugong.create_aggregate_type().")));
-	return type;
-}
-
 static bool
 text_is(const text *value, const char *string)
 {
@@ -206,6 +192,25 @@ report_missing(const char *origin, const char *name)
 			 errmsg("aggregate type \"%s\" of origin \"%s\" does not exist", name, origin) :
 			 errmsg("aggregate type \"%s\" does not exist", name),
 			 errhint("Create it with dugong.create_aggregate_type().")));
+}
+
+/* The type of an id; 42704 if there is none, or none any more. */
+const AggregateType *
+aggregate_type_get(int32 id)
+{
+	const AggregateType *type = aggregate_type_by_id(id);
+
+	if (type == NULL)
+	{
+		type = hash_search(types, &id, HASH_FIND, NULL);
+		if (type != NULL)
+			report_missing(text_to_cstring(type->origin), text_to_cstring(type->name));
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("aggregate type with id %d does not exist", id),
+				 errhint("Create it with dugong.create_aggregate_type().")));
+	}
+	return type;
 }
 
 /*

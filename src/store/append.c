@@ -56,7 +56,7 @@ report_null(const char *what)
 static void
 report_conflict(const AggregateKey *key, int64 expected, int64 actual)
 {
-	const AggregateType *type = aggregate_type_by_id(key->type_id);
+	const AggregateType *type = aggregate_type_get(key->type_id);
 	char	   *name = text_to_cstring(type->name);
 	char	   *id = uuid_to_cstring(&key->id);
 
@@ -333,6 +333,8 @@ append(LogRow *row, bool foreign)
 	check_row(row, foreign);
 	lock_stream(row);
 	log = log_open(RowExclusiveLock);
+	/* It may have been dropped while this waited for the locks. */
+	(void) aggregate_type_get(DatumGetInt32(log_row_value(row, LOG_AGGREGATE_TYPE_ID)));
 	if (!log_row_isnull(row, LOG_ID) && event_is_stored(log, row, &stored))
 	{
 		*row = stored;

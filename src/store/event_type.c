@@ -225,7 +225,7 @@ event_type_check(const LogRow *row)
 	int32		type_id = DatumGetInt32(log_row_value(row, LOG_AGGREGATE_TYPE_ID));
 	text	   *name = DatumGetTextPP(log_row_value(row, LOG_TYPE));
 	int			version = DatumGetInt32(log_row_value(row, LOG_VERSION));
-	const AggregateType *aggregate_type = aggregate_type_by_id(type_id);
+	const AggregateType *aggregate_type = aggregate_type_get(type_id);
 	const EventVersion *declared = event_type_version(event_type_find(type_id, name), version);
 
 	if (declared == NULL && aggregate_type->strict)

@@ -82,6 +82,18 @@ snapshot_register_latest(void)
 	return RegisterSnapshot(GetLatestSnapshot());
 }
 
+/*
+ * A snapshot of this moment, to look at a relation.  A parallel operation may
+ * not take one but through the catalogs' door, which for a relation that is no
+ * catalog is always a new one.
+ */
+Snapshot
+snapshot_register_now(Relation relation)
+{
+	return RegisterSnapshot(IsInParallelMode() ?
+							GetCatalogSnapshot(RelationGetRelid(relation)) : GetLatestSnapshot());
+}
+
 /* A scan through an index of schema dugong, with keys in the order of its columns. */
 void
 log_scan_begin(LogScan *scan, Relation table, const char *index, ScanKey keys,

@@ -100,5 +100,6 @@ extern void log_row_key(const LogRow *row, AggregateKey *key);
 extern void aggregate_head(Relation log, const AggregateKey *key,
 						   Snapshot snapshot, AggregateHead *head);
 extern Snapshot snapshot_register_latest(void);
+extern Snapshot snapshot_register_now(Relation relation);
 
 #endif							/* DUGONG_LOG_H */

@@ -151,6 +151,10 @@ convert_elements(JsonbContainer *array, Oid type, int32 typmod, const Path *path
 				 int depth, int *dims, int *ndims, List **elements)
 {
 	int			count = JsonContainerSize(array);
+	Oid			base = getBaseType(type);
+
+	/* Elements that are arrays themselves: of JSON, or of a domain over an array. */
+	bool		takes_arrays = base == JSONBOID || base == JSONOID || OidIsValid(get_element_type(base));
 
 	if (depth >= MAXDIM)
 		report_misfit(path, "has too many dimensions");
@@ -166,8 +170,8 @@ convert_elements(JsonbContainer *array, Oid type, int32 typmod, const Path *path
 	{
 		JsonbValue *value = getIthJsonbValueFromContainer(array, i);
 		Path		inner = {path, NULL, i};
-		bool		is_array = value->type == jbvBinary &&
-			JsonContainerIsArray(value->val.binary.data) && type != JSONBOID && type != JSONOID;
+		bool		is_array = !takes_arrays && value->type == jbvBinary &&
+			JsonContainerIsArray(value->val.binary.data);
 
 		CHECK_FOR_INTERRUPTS();
 		if (*elements != NIL ? is_array != (depth + 1 < *ndims) : depth + 1 < *ndims && !is_array)
@@ -350,6 +354,8 @@ convert(JsonbValue *value, Oid type, int32 typmod, const Path *path, bool *isnul
 		domain_check(result, *isnull, type, NULL, NULL);
 	}
 	error_context_stack = callback.previous;
+	/* What was noted on the way was an error that somebody caught, or a notice. */
+	misfit_place = NULL;
 	return result;
 }
 

@@ -322,7 +322,7 @@ static void
 read_up_to_gap(Output *output, Relation log, const Filter *filter, int64 after)
 {
 	int64		horizon = Max(horizon_get(), after);
-	Snapshot	latest = RegisterSnapshot(IsInParallelMode() ? GetActiveSnapshot() : GetLatestSnapshot());
+	Snapshot	latest = snapshot_register_now(log);
 
 	if (read_settled(output, log, filter, after + 1, horizon, PG_INT64_MAX, latest))
 		read_settled(output, log, filter, horizon + 1, PG_INT64_MAX - 1, horizon + 1, latest);

@@ -77,15 +77,29 @@ same_text(const LogRow *one, const LogRow *other, LogColumn column)
 						  false, -1);
 }
 
+/* No payload and JSON's null are the same: a message cannot tell them apart. */
+static Jsonb *
+payload_of(const LogRow *row)
+{
+	Jsonb	   *payload = log_row_isnull(row, LOG_PAYLOAD) ? NULL :
+		DatumGetJsonbP(log_row_value(row, LOG_PAYLOAD));
+	JsonbValue	value;
+
+	if (payload && JB_ROOT_IS_SCALAR(payload) &&
+		JsonbExtractScalar(&payload->root, &value) && value.type == jbvNull)
+		return NULL;
+	return payload;
+}
+
 static bool
 same_payload(const LogRow *one, const LogRow *other)
 {
-	bool		isnull = log_row_isnull(one, LOG_PAYLOAD);
+	Jsonb	   *a = payload_of(one);
+	Jsonb	   *b = payload_of(other);
 
-	if (isnull || log_row_isnull(other, LOG_PAYLOAD))
-		return isnull == log_row_isnull(other, LOG_PAYLOAD);
-	return compareJsonbContainers(&DatumGetJsonbP(log_row_value(one, LOG_PAYLOAD))->root,
-								  &DatumGetJsonbP(log_row_value(other, LOG_PAYLOAD))->root) == 0;
+	if (a == NULL || b == NULL)
+		return a == b;
+	return compareJsonbContainers(&a->root, &b->root) == 0;
 }
 
 /*

@@ -10,6 +10,7 @@
 
 #include "common/cryptohash.h"
 #include "common/sha1.h"
+#include "mb/pg_wchar.h"
 #include "port/pg_bswap.h"
 #include "utils/builtins.h"
 #include "util/ids.h"
@@ -56,18 +57,19 @@ uuid_make_v7(void)
 	return uuid;
 }
 
-/* The id that a name has within a namespace; the same every time. */
+/* The id that a name has within a namespace; the same every time, in every encoding. */
 pg_uuid_t *
 uuid_make_v5(const pg_uuid_t *ns, const char *name)
 {
 	pg_uuid_t  *uuid = palloc(sizeof(pg_uuid_t));
 	uint8		digest[SHA1_DIGEST_LENGTH];
+	const char *utf8 = pg_server_to_any(name, strlen(name), PG_UTF8);
 	pg_cryptohash_ctx *ctx = pg_cryptohash_create(PG_SHA1);
 
 	if (ctx == NULL ||
 		pg_cryptohash_init(ctx) < 0 ||
 		pg_cryptohash_update(ctx, ns->data, UUID_LEN) < 0 ||
-		pg_cryptohash_update(ctx, (const uint8 *) name, strlen(name)) < 0 ||
+		pg_cryptohash_update(ctx, (const uint8 *) utf8, strlen(utf8)) < 0 ||
 		pg_cryptohash_final(ctx, digest, sizeof(digest)) < 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_INTERNAL_ERROR),

@@ -11,7 +11,6 @@
  */
 #include "postgres.h"
 
-#include "access/parallel.h"
 #include "access/xact.h"
 #include "commands/trigger.h"
 #include "utils/inval.h"
@@ -58,8 +57,8 @@ table_watch_read(TableWatch *watch, Oid relid, Oid owner, SavedPlan *select,
 	watch->relid = relid;
 	changes = watch->changes;
 	identity_assume(&before, owner);
-	/* A parallel operation may not take another snapshot than it has. */
-	PushActiveSnapshot(IsInParallelMode() ? GetActiveSnapshot() : GetLatestSnapshot());
+	/* A parallel operation gets a new snapshot only like this. */
+	PushActiveSnapshot(IsInParallelMode() ? GetCatalogSnapshot(relid) : GetLatestSnapshot());
 	SPI_connect();
 	nrows = plan_execute(select, NULL, NULL, true);
 	clear();
@@ -70,8 +69,7 @@ table_watch_read(TableWatch *watch, Oid relid, Oid owner, SavedPlan *select,
 	identity_restore(&before);
 
 	/* What changed while it was read is read next time. */
-	watch->valid = changes == watch->changes &&
-		!(IsInParallelMode() && !IsParallelWorker() && IsolationUsesXactSnapshot());
+	watch->valid = changes == watch->changes;
 }
 
 /* AFTER statement trigger on a table that sessions keep in memory. */

@@ -16,7 +16,10 @@ SELECT is(dugong.to_message(e), '{"origin": "Shop", "aggregateType": "Cart", "ty
     "payload": null, "sequenceNumber": 1, "timestamp": "2026-01-02T03:04:05.000000Z", "tenantId": "acme", "correlationId": "c0000000-0000-4000-8000-000000000001", "triggeredByEventId": "e0000000-0000-4000-8000-000000000001",
     "triggeredByUserId": "bob", "metadata": {"deep": {"null": null}}}', 'everything; the session''s settings change nothing') FROM dugong.event(pg_temp.id('e', 2)) e;
 SELECT is(dugong.to_message(NULL), NULL, 'NULL');
-SELECT is((SELECT count(dugong.to_message(e)) FROM dugong.domain_events e), 2::bigint, 'rows of the view');
+SELECT dugong.append_event('Cart', pg_temp.id('a', 9), 'Old', 'null', event_id => pg_temp.id('e', 9), event_timestamp => '0044-03-15 12:00:00+00 BC');
+SELECT is((SELECT id FROM dugong.receive_message((SELECT dugong.to_message(e) FROM dugong.event(pg_temp.id('e', 9)) e))), pg_temp.id('e', 9), 'a null payload comes back');
+SELECT is((dugong.to_message(e) ->> 'timestamp')::timestamptz, e."timestamp", 'a time before Christ, too') FROM dugong.read_events(backward => true, max_rows => 1) e;
+SELECT is((SELECT count(dugong.to_message(e)) FROM dugong.domain_events e), 3::bigint, 'rows of the view');
 
 -- Receiving
 CREATE FUNCTION pg_temp.message(number int, change jsonb DEFAULT '{}') RETURNS jsonb LANGUAGE sql

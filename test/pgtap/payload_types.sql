@@ -79,6 +79,17 @@ ALTER TYPE address DROP ATTRIBUTE city;
 ALTER TYPE address DROP ATTRIBUTE street CASCADE;
 SELECT is(pg_temp.misfit('{"lines": []}'), 'UG008 Field "address.street" is not one of the type.', 'an attribute that was dropped');
 
+-- The field that is named is the one that fails
+CREATE FUNCTION careful(text) RETURNS boolean LANGUAGE plpgsql AS $$ BEGIN RAISE NOTICE 'looking'; PERFORM 1 / 0; EXCEPTION WHEN division_by_zero THEN RETURN true; END $$;
+CREATE DOMAIN careful_text AS text CHECK (careful(VALUE));
+CREATE DOMAIN ints AS int[];
+CREATE DOMAIN anything AS jsonb;
+CREATE TYPE misc AS (a careful_text, b int, c ints[], d anything[]);
+SELECT dugong.create_event_type('Cart', 'Misc', payload_type => 'misc');
+SET LOCAL client_min_messages = warning;
+SELECT is(pg_temp.answer($$ SELECT dugong.append_event('Cart', pg_temp.id('a'), 'Misc', '{"a": "x", "b": "zz", "c": [], "d": []}') $$), 'UG008 Field "b": invalid input syntax for type integer: "zz".', 'not one whose CHECK caught an error');
+SELECT is(pg_temp.answer($$ SELECT dugong.append_event('Cart', pg_temp.id('a'), 'Misc', '{"a": "x", "b": 1, "c": [[1, 2], [3]], "d": [[1], {}]}') $$), 'accepted', 'arrays of domains over arrays and JSON');
+
 -- What a CHECK raises itself is not disguised
 CREATE FUNCTION picky(jsonb) RETURNS boolean LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'picky' USING ERRCODE = 'P0042'; END $$;
 CREATE DOMAIN picked AS jsonb CHECK (picky(VALUE));

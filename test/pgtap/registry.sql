@@ -30,6 +30,7 @@ SELECT pg_temp.refused(code, command) FROM (VALUES
     ('22004', $$ SELECT dugong.create_aggregate_type(NULL) $$),
     ('22023', $$ SELECT dugong.create_aggregate_type('') $$),
     ('22023', $$ SELECT dugong.create_aggregate_type('X', origin => '') $$),
+    ('22023', $$ SELECT dugong.create_aggregate_type(E'X\nY') $$),
     ('22004', $$ SELECT dugong.create_aggregate_type('X', strict => NULL) $$),
     ('22023', $$ SELECT dugong.create_aggregate_type('X', snapshot_interval => -1) $$),
     ('42710', $$ SELECT dugong.create_aggregate_type('Cart') $$),

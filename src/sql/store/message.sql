@@ -11,7 +11,8 @@ RETURN jsonb_build_object(
         'aggregateId', (event).aggregate_id,
         'payload', (event).payload,
         'sequenceNumber', (event).sequence_number,
-        'timestamp', to_char((event)."timestamp" AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'))
+        'timestamp', to_char((event)."timestamp" AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')
+            || CASE WHEN extract(year FROM (event)."timestamp" AT TIME ZONE 'UTC') < 0 THEN ' BC' ELSE '' END)
     || CASE WHEN (event).tenant_id <> '' THEN jsonb_build_object('tenantId', (event).tenant_id) ELSE '{}' END
     || CASE WHEN (event).correlation_id IS NOT NULL
             THEN jsonb_build_object('correlationId', (event).correlation_id) ELSE '{}' END
