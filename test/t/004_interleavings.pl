@@ -216,11 +216,11 @@ sub step
 {
 	my @idle = grep { $_ != $janitor } $sessions->idle;
 
+	# Appenders wait for each other's end, which the server breaks, or for a prepared transaction's
+	end_prepared($janitor) if %prepared && !$sessions->is_busy($janitor) && !grep { $_ < $appenders } @idle;
 	if (!@idle)
 	{
-		# They wait for each other's end, which the server breaks, or for a prepared transaction's
-		end_prepared($janitor) if %prepared && !$sessions->is_busy($janitor);
-		$sessions->wait_for(undef, 1);
+		$sessions->listen(1);
 		return;
 	}
 	my $n = one_of(@idle);
