@@ -34,7 +34,6 @@
 typedef struct Change
 {
 	AggregateKey key;
-	int64		sequence_number;	/* of its last event in the batch */
 } Change;
 
 typedef struct Batch
@@ -115,7 +114,6 @@ note_change(Batch *batch, TupleTableSlot *slot)
 	if (!found)
 		change->key.tenant_id =
 			DatumGetTextPCopy(log_row_value(&row, LOG_TENANT_ID));
-	change->sequence_number = DatumGetInt64(log_row_value(&row, LOG_SEQUENCE_NUMBER));
 }
 
 static int64
@@ -243,7 +241,12 @@ read_above(Batch *batch)
 	}
 }
 
-/* Builds each changed aggregate up to its last event read, and writes it. */
+/*
+ * Builds each changed aggregate as the snapshot sees it, and writes it.  That
+ * may be ahead of the batch: then a later batch writes it again.  To stop at
+ * the batch's last event would fold an old aggregate from its first event on,
+ * in every batch of a catch-up.
+ */
 static void
 write_changes(Batch *batch)
 {
@@ -258,10 +261,9 @@ write_changes(Batch *batch)
 	while ((change = hash_seq_search(&seq)) != NULL)
 	{
 		Aggregate	aggregate;
-		BuildLimit	limit = {change->sequence_number, DT_NOEND};
 
 		aggregate_init(&aggregate, &change->key);
-		aggregate_build(&aggregate, batch->log, &limit, batch->snapshot);
+		aggregate_build(&aggregate, batch->log, NULL, batch->snapshot);
 		query_model_write(model, &aggregate);
 		aggregate_free(&aggregate);
 	}
