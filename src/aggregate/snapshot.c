@@ -174,18 +174,18 @@ store(const Aggregate *aggregate, bytea *state)
 
 /* Says once in a session and type why there are no snapshots. */
 static void
-warn_unstorable(const Aggregate *aggregate, const char *why)
+warn_unstorable(const AggregateType *type, const char *why)
 {
 	static List *warned = NIL;	/* of type ids, in TopMemoryContext */
 	MemoryContext old;
 
-	if (list_member_int(warned, aggregate->type->id))
+	if (list_member_int(warned, type->id))
 		return;
 	old = MemoryContextSwitchTo(TopMemoryContext);
-	warned = lappend_int(warned, aggregate->type->id);
+	warned = lappend_int(warned, type->id);
 	MemoryContextSwitchTo(old);
 	ereport(WARNING,
-			(errmsg("no snapshots are taken of aggregate type \"%s\"", text_to_cstring(aggregate->type->name)),
+			(errmsg("no snapshots are taken of aggregate type \"%s\"", text_to_cstring(type->name)),
 			 errdetail("%s", why),
 			 errhint("Set its snapshot_interval to 0 with dugong.alter_aggregate_type().")));
 }
@@ -209,7 +209,7 @@ snapshot_take(Aggregate *aggregate)
 		return false;
 	if (!binary_functions(type->oid, &send, &receive, &ioparam))
 	{
-		warn_unstorable(aggregate, "The type of its state has no binary form.");
+		warn_unstorable(aggregate->type, "The type of its state has no binary form.");
 		return false;
 	}
 	aggregate_type_assume_owner(aggregate->type, &before);
@@ -218,7 +218,7 @@ snapshot_take(Aggregate *aggregate)
 	identity_restore(&before);
 	if (!same)
 	{
-		warn_unstorable(aggregate, "Its state does not come back the same from its stored form.");
+		warn_unstorable(aggregate->type, "Its state does not come back the same from its stored form.");
 		return false;
 	}
 	store(aggregate, state);
@@ -265,6 +265,9 @@ try_to_take(const AggregateKey *key)
 			PG_RE_THROW();
 		FlushErrorState();
 		RollbackAndReleaseCurrentSubTransaction();
+		MemoryContextSwitchTo(context);
+		CurrentResourceOwner = owner;
+		warn_unstorable(aggregate_type_get(key->type_id), error->message);
 		FreeErrorData(error);
 	}
 	PG_END_TRY();

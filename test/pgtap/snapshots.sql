@@ -104,6 +104,15 @@ SELECT is(dugong.take_snapshot('List', pg_temp.id('0')), false, 'nothing to take
 DELETE FROM dugong.aggregate_snapshots;
 SELECT is(dugong.build_aggregate('List', pg_temp.id('d')), '[1, 2, 3, 4]', 'they may vanish at any time');
 
+-- A state that cannot be stored: a warning once, no snapshot, and the aggregate works
+CREATE TYPE odd AS (n int, acl aclitem);
+CREATE FUNCTION odd_apply(odd, dugong.domain_event) RETURNS odd LANGUAGE sql RETURN ROW(coalesce(($1).n, 0) + 1, NULL)::odd;
+CREATE AGGREGATE odd_fold(dugong.domain_event) (SFUNC = odd_apply, STYPE = odd);
+SELECT dugong.create_aggregate_type('Odd', fold => 'odd_fold(dugong.domain_event)', snapshot_interval => 2);
+SELECT pg_temp.append('Odd', pg_temp.id('a'), 7);
+SELECT is((SELECT count(*) FROM dugong.snapshots WHERE aggregate_type = 'Odd'), 0::bigint, 'no snapshot of a state without a binary form');
+SELECT is(dugong.build_aggregate('Odd', pg_temp.id('a')) ->> 'n', '7', 'its state');
+
 -- Seeing, verifying, dropping
 SELECT dugong.take_snapshot('List', pg_temp.id('d')), dugong.take_snapshot('Counter', pg_temp.id('b'));
 SELECT results_eq($$ SELECT aggregate_type, aggregate_id, tenant_id, sequence_number, bytes > 0, valid FROM dugong.snapshots ORDER BY 1 $$,
