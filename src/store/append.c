@@ -295,8 +295,6 @@ append_checked(Relation log, LogRow *row)
 {
 	bool		has_id = !log_row_isnull(row, LOG_ID);
 
-	fill_version(row);
-	event_type_check(row);
 	for (;;)
 	{
 		LogRow		attempt = *row;
@@ -341,7 +339,11 @@ append(LogRow *row, bool foreign)
 		appended = false;
 	}
 	else
+	{
+		fill_version(row);
+		event_type_check(row);
 		appended = append_checked(log, row);
+	}
 	table_close(log, NoLock);
 	return appended;
 }
@@ -353,6 +355,7 @@ append(LogRow *row, bool foreign)
 void
 event_check(LogRow *row)
 {
+	PreventCommandIfReadOnly("append");
 	context_fill(row);
 	check_row(row, false);
 	fill_version(row);
@@ -399,11 +402,19 @@ event_append(LogRow *row)
 	return appended;
 }
 
-/* The same for one of several; after the last, call append_done(). */
+/*
+ * The same for one of several that have passed event_check(), of an aggregate
+ * whose lock is held, with ids that are not in the log.  After the last, call
+ * append_done().
+ */
 bool
-event_append_one(LogRow *row)
+event_append_checked(LogRow *row)
 {
-	return append(row, false);
+	Relation	log = log_open(RowExclusiveLock);
+	bool		appended = append_checked(log, row);
+
+	table_close(log, NoLock);
+	return appended;
 }
 
 /*

@@ -16,7 +16,7 @@ typedef void (*AppendHook) (const LogRow *row, int64 count);
 extern void append_set_hook(AppendHook hook);
 extern void append_done(const LogRow *row, int64 count);
 extern bool event_append(LogRow *row);
-extern bool event_append_one(LogRow *row);
+extern bool event_append_checked(LogRow *row);
 extern bool event_receive(LogRow *row);
 extern void event_check_head(const AggregateKey *key, int64 expected);
 

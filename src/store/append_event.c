@@ -240,7 +240,7 @@ append_rows(LogRow *rows, int count, int64 expected)
 		CHECK_FOR_INTERRUPTS();
 		if (expected >= 0)
 			log_row_set(&rows[i], LOG_SEQUENCE_NUMBER, Int64GetDatum(expected + 1 + i));
-		event_append_one(&rows[i]);
+		event_append_checked(&rows[i]);
 		/* The others go behind the first, wherever that went. */
 		if (expected < 0)
 			expected = DatumGetInt64(log_row_value(&rows[i], LOG_SEQUENCE_NUMBER)) - 1;

@@ -61,6 +61,21 @@ output_row(Output *output, const LogRow *row)
 	output->left--;
 }
 
+/* Gives out all that a scan finds, and ends it. */
+static void
+output_scan(Output *output, LogScan *scan)
+{
+	LogRow		row;
+
+	while (log_scan_next(scan))
+	{
+		CHECK_FOR_INTERRUPTS();
+		log_row_from_slot(&row, scan->slot);
+		output_row(output, &row);
+	}
+	log_scan_end(scan);
+}
+
 static void
 output_end(Output *output)
 {
@@ -89,7 +104,6 @@ dugong_aggregate_events(PG_FUNCTION_ARGS)
 	Output		output;
 	Relation	log;
 	LogScan		scan;
-	LogRow		row;
 
 	key.type_id = aggregate_type_by_name(arg_name(fcinfo, 5), arg_needed_name(fcinfo, 0, "aggregate type"))->id;
 	key.id = *arg_needed_uuid(fcinfo, 1, "aggregate id");
@@ -99,13 +113,7 @@ dugong_aggregate_events(PG_FUNCTION_ARGS)
 	log_scan_stream(&scan, log, &key, PG_ARGISNULL(2) ? 1 : PG_GETARG_INT64(2),
 					PG_ARGISNULL(3) ? PG_INT64_MAX : PG_GETARG_INT64(3),
 					ForwardScanDirection, GetActiveSnapshot());
-	while (log_scan_next(&scan))
-	{
-		CHECK_FOR_INTERRUPTS();
-		log_row_from_slot(&row, scan.slot);
-		output_row(&output, &row);
-	}
-	log_scan_end(&scan);
+	output_scan(&output, &scan);
 	table_close(log, NoLock);
 	output_end(&output);
 	return (Datum) 0;
@@ -119,17 +127,11 @@ dugong_event(PG_FUNCTION_ARGS)
 	Output		output;
 	Relation	log;
 	LogScan		scan;
-	LogRow		row;
 
 	output_begin(&output, fcinfo);
 	log = log_open(AccessShareLock);
 	log_scan_id(&scan, log, id, GetActiveSnapshot());
-	if (log_scan_next(&scan))
-	{
-		log_row_from_slot(&row, scan.slot);
-		output_row(&output, &row);
-	}
-	log_scan_end(&scan);
+	output_scan(&output, &scan);
 	table_close(log, NoLock);
 	output_end(&output);
 	return (Datum) 0;
