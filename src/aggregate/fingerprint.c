@@ -5,7 +5,8 @@
  * A stored state is good as long as the same events would give it again.  The
  * fingerprint covers what they pass through: the aggregate function, its
  * transition and final functions and the functions that those are recorded to
- * depend on (a body in BEGIN ATOMIC ... END records them), the columns of the
+ * depend on (a body in BEGIN ATOMIC ... END records them), those that the
+ * aggregate type was declared to depend on, the columns of the
  * state type, and the upcasts of the type's events.  A function counts with
  * its whole row in pg_proc; one in C also with the build id of the library
  * that is loaded.
@@ -283,6 +284,35 @@ mix_fold(Mix *mix, const AggregateType *type)
 	mix_type(mix, form.aggtranstype);
 }
 
+/* One that is gone counts with its name alone. */
+static void
+mix_declared_function(Mix *mix, Datum signature)
+{
+	LOCAL_FCINFO(fcinfo, 1);
+	Datum		function;
+
+	InitFunctionCallInfoData(*fcinfo, NULL, 1, InvalidOid, NULL, NULL);
+	fcinfo->args[0].value = signature;
+	fcinfo->args[0].isnull = false;
+	function = to_regprocedure(fcinfo);
+	mix_string(mix, TextDatumGetCString(signature));
+	if (!fcinfo->isnull)
+		mix_function(mix, DatumGetObjectId(function));
+}
+
+static void
+mix_declared(Mix *mix, const AggregateType *type)
+{
+	Datum	   *signatures;
+	int			count;
+
+	if (type->depends_on == NULL)
+		return;
+	deconstruct_array(type->depends_on, TEXTOID, -1, false, TYPALIGN_INT, &signatures, NULL, &count);
+	for (int i = 0; i < count; i++)
+		mix_declared_function(mix, signatures[i]);
+}
+
 /* The declared versions of the type's events, and how one becomes the next. */
 static void
 mix_upcasts(Mix *mix, const AggregateType *type)
@@ -314,6 +344,7 @@ compute(const AggregateType *type)
 	mix_string(&mix, type->owner);
 	mix_string(&mix, type->search_path);
 	mix_fold(&mix, type);
+	mix_declared(&mix, type);
 	mix_upcasts(&mix, type);
 	MemoryContextSwitchTo(old);
 	MemoryContextDelete(context);

@@ -74,6 +74,36 @@ fold_argument(FunctionCallInfo fcinfo, int number)
 	return format_procedure_qualified(fold);
 }
 
+/*
+ * The signatures of functions that a fold was said to call, as text[]; 0 if
+ * nothing is said.  They are only looked at, never called.
+ */
+static Datum
+dependencies_argument(FunctionCallInfo fcinfo, int number)
+{
+	Datum	   *functions;
+	bool	   *nulls;
+	int			count;
+
+	if (PG_ARGISNULL(number))
+		return (Datum) 0;
+	deconstruct_array(PG_GETARG_ARRAYTYPE_P(number), REGPROCEDUREOID, sizeof(Oid), true, TYPALIGN_INT,
+					  &functions, &nulls, &count);
+	for (int i = 0; i < count; i++)
+	{
+		if (nulls[i])
+			ereport(ERROR,
+					(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+					 errmsg("depends_on must not contain null values")));
+		if (!SearchSysCacheExists1(PROCOID, functions[i]))
+			ereport(ERROR,
+					(errcode(ERRCODE_UNDEFINED_FUNCTION),
+					 errmsg("function with OID %u does not exist", DatumGetObjectId(functions[i]))));
+		functions[i] = CStringGetTextDatum(format_procedure_qualified(DatumGetObjectId(functions[i])));
+	}
+	return PointerGetDatum(construct_array(functions, count, TEXTOID, -1, false, TYPALIGN_INT));
+}
+
 static void
 check_snapshot_interval(FunctionCallInfo fcinfo, int number)
 {
@@ -131,24 +161,25 @@ registered_search_path(void)
 	return psprintf("%s, pg_temp", namespace_search_path);
 }
 
-/* create_aggregate_type(name, fold, snapshot_interval, strict, origin, external) */
+/* create_aggregate_type(name, fold, snapshot_interval, strict, depends_on, origin, external) */
 Datum
 dugong_create_aggregate_type(PG_FUNCTION_ARGS)
 {
 	static SavedPlan insert_type = {
 		.sql = "INSERT INTO dugong.aggregate_types "
-		"(id, origin, name, owner, fold, snapshot_interval, strict, external, search_path) "
-		"VALUES (dugong.aggregate_type_id($1, $2), $1, $2, $3, $4, $5, $6, $7, $8)",
-		.nargs = 8,
-		.argtypes = {TEXTOID, TEXTOID, TEXTOID, TEXTOID, INT4OID, BOOLOID, BOOLOID, TEXTOID}
+		"(id, origin, name, owner, fold, snapshot_interval, strict, external, search_path, depends_on) "
+		"VALUES (dugong.aggregate_type_id($1, $2), $1, $2, $3, $4, $5, $6, $7, $8, $9)",
+		.nargs = 9,
+		.argtypes = {TEXTOID, TEXTOID, TEXTOID, TEXTOID, INT4OID, BOOLOID, BOOLOID, TEXTOID, TEXTARRAYOID}
 	};
 	char	   *name = arg_needed_name(fcinfo, 0, "name");
 	char	   *fold = fold_argument(fcinfo, 1);
 	bool		strict = DatumGetBool(arg_needed(fcinfo, 3, "strict"));
-	char	   *origin = PG_ARGISNULL(4) ? local_origin() : arg_name(fcinfo, 4);
-	bool		external = PG_ARGISNULL(5) ? strcmp(origin, local_origin()) != 0 : PG_GETARG_BOOL(5);
-	Datum		values[8];
-	bool		nulls[8] = {false};
+	Datum		depends_on = dependencies_argument(fcinfo, 4);
+	char	   *origin = PG_ARGISNULL(5) ? local_origin() : arg_name(fcinfo, 5);
+	bool		external = PG_ARGISNULL(6) ? strcmp(origin, local_origin()) != 0 : PG_GETARG_BOOL(6);
+	Datum		values[9];
+	bool		nulls[9] = {false};
 
 	check_snapshot_interval(fcinfo, 2);
 	lock_registry();
@@ -163,6 +194,8 @@ dugong_create_aggregate_type(PG_FUNCTION_ARGS)
 	values[5] = BoolGetDatum(strict);
 	values[6] = BoolGetDatum(external);
 	values[7] = CStringGetTextDatum(registered_search_path());
+	nulls[8] = depends_on == (Datum) 0;
+	values[8] = depends_on;
 	change_registry(&insert_type, values, nulls);
 	PG_RETURN_VOID();
 }
@@ -197,22 +230,24 @@ owner_argument(FunctionCallInfo fcinfo, int number)
 	return GetUserNameFromId(PG_GETARG_OID(number), false);
 }
 
-/* alter_aggregate_type(name, fold, snapshot_interval, strict, owner, origin): NULL leaves as it is; a fold brings its search_path */
+/* alter_aggregate_type(name, fold, snapshot_interval, strict, depends_on, owner, origin): NULL leaves as it is; a fold brings its search_path */
 Datum
 dugong_alter_aggregate_type(PG_FUNCTION_ARGS)
 {
 	static SavedPlan update_type = {
 		.sql = "UPDATE dugong.aggregate_types SET fold = COALESCE($2, fold), "
 		"snapshot_interval = COALESCE($3, snapshot_interval), strict = COALESCE($4, strict), "
-		"owner = COALESCE($5, owner), search_path = COALESCE($6, search_path) WHERE id OPERATOR(pg_catalog.=) $1",
-		.nargs = 6,
-		.argtypes = {INT4OID, TEXTOID, INT4OID, BOOLOID, TEXTOID, TEXTOID}
+		"owner = COALESCE($5, owner), search_path = COALESCE($6, search_path), depends_on = COALESCE($7, depends_on) WHERE id OPERATOR(pg_catalog.=) $1",
+		.nargs = 7,
+		.argtypes = {INT4OID, TEXTOID, INT4OID, BOOLOID, TEXTOID, TEXTOID, TEXTARRAYOID}
 	};
-	const AggregateType *type = own_type(fcinfo, 0, 5);
+	const AggregateType *type = own_type(fcinfo, 0, 6);
 	char	   *fold = fold_argument(fcinfo, 1);
-	char	   *owner = owner_argument(fcinfo, 4);
-	Datum		values[6];
-	bool		nulls[6] = {false, fold == NULL, PG_ARGISNULL(2), PG_ARGISNULL(3), owner == NULL, fold == NULL};
+	Datum		depends_on = dependencies_argument(fcinfo, 4);
+	char	   *owner = owner_argument(fcinfo, 5);
+	Datum		values[7];
+	bool		nulls[7] = {false, fold == NULL, PG_ARGISNULL(2), PG_ARGISNULL(3), owner == NULL, fold == NULL,
+	depends_on == (Datum) 0};
 
 	check_snapshot_interval(fcinfo, 2);
 	values[0] = Int32GetDatum(type->id);
@@ -221,6 +256,7 @@ dugong_alter_aggregate_type(PG_FUNCTION_ARGS)
 	values[3] = PG_GETARG_DATUM(3);
 	values[4] = owner ? CStringGetTextDatum(owner) : (Datum) 0;
 	values[5] = fold ? CStringGetTextDatum(registered_search_path()) : (Datum) 0;
+	values[6] = depends_on;
 	change_registry(&update_type, values, nulls);
 	PG_RETURN_VOID();
 }

@@ -52,6 +52,17 @@ keep_string(char **kept, const char *string)
 	*kept = string ? MemoryContextStrdup(CacheMemoryContext, string) : NULL;
 }
 
+/* As keep_string(), of an array. */
+static void
+keep_array(ArrayType **kept, ArrayType *array)
+{
+	if (*kept && array && VARSIZE(*kept) == VARSIZE(array) && memcmp(*kept, array, VARSIZE(array)) == 0)
+		return;
+	if (*kept)
+		pfree(*kept);
+	*kept = array ? memcpy(MemoryContextAlloc(CacheMemoryContext, VARSIZE(array)), array, VARSIZE(array)) : NULL;
+}
+
 /* Enters one row of the last result into the cache. */
 static void
 enter_row(int row)
@@ -64,12 +75,14 @@ enter_row(int row)
 	char	   *origin = SPI_getvalue(tuple, desc, 2);
 	char	   *name = SPI_getvalue(tuple, desc, 3);
 	AggregateType *type = hash_search(types, &id, HASH_ENTER, &found);
+	Datum		depends_on;
 
 	if (!found)
 	{
 		MemoryContext old = MemoryContextSwitchTo(CacheMemoryContext);
 
 		type->fold = NULL;
+		type->depends_on = NULL;
 		type->owner = NULL;
 		type->search_path = NULL;
 		type->origin = cstring_to_text(origin);
@@ -85,6 +98,8 @@ enter_row(int row)
 	type->snapshot_interval = DatumGetInt32(plan_result(row, 9, &isnull));
 	if (isnull)
 		type->snapshot_interval = DEFAULT_SNAPSHOT_INTERVAL;
+	depends_on = plan_result(row, 10, &isnull);
+	keep_array(&type->depends_on, isnull ? NULL : DatumGetArrayTypeP(depends_on));
 	type->live = true;
 }
 
@@ -106,7 +121,7 @@ static void
 ensure_types(void)
 {
 	static SavedPlan select_types = {
-		.sql = "SELECT id, origin, name, owner, search_path, fold, strict, external, snapshot_interval FROM dugong.aggregate_types"
+		.sql = "SELECT id, origin, name, owner, search_path, fold, strict, external, snapshot_interval, depends_on FROM dugong.aggregate_types"
 	};
 
 	if (!watch.valid)

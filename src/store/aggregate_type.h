@@ -7,6 +7,7 @@
 
 #include "postgres.h"
 
+#include "utils/array.h"
 #include "util/identity.h"
 
 /* A row of dugong.aggregate_types.  Entries stay at their address. */
@@ -20,6 +21,7 @@ typedef struct AggregateType
 	char	   *owner;			/* role whose rights its code has */
 	char	   *search_path;	/* what its code finds names along */
 	char	   *fold;			/* signature, or NULL */
+	ArrayType  *depends_on;		/* text: signatures of what the fold calls; or NULL */
 	int			snapshot_interval;	/* events; 0 = no snapshots */
 	bool		strict;			/* only declared event types */
 	bool		external;		/* another service's: events are only received */

@@ -128,6 +128,32 @@ SELECT is((SELECT count(*) FROM dugong.verify_snapshots('Counter')), 0::bigint, 
 SELECT is(dugong.drop_snapshots(aggregate_type => 'Counter', origin => current_database()), 1::bigint, 'of a type');
 SELECT is(dugong.drop_snapshots(), 1::bigint, 'all');
 
+-- What a body in a string calls is not recorded; it can be declared
+CREATE FUNCTION hidden(OUT n int) LANGUAGE sql IMMUTABLE RETURN 1;
+CREATE FUNCTION opaque_apply(jsonb, dugong.domain_event) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN RETURN coalesce($1, '[]') || to_jsonb(hidden()); END $$;
+CREATE AGGREGATE opaque_fold(dugong.domain_event) (SFUNC = opaque_apply, STYPE = jsonb);
+SELECT dugong.create_aggregate_type('Opaque', 'opaque_fold(dugong.domain_event)', snapshot_interval => 2);
+SELECT pg_temp.append('Opaque', pg_temp.id('a'), 2);
+CREATE FUNCTION pg_temp.valid() RETURNS boolean LANGUAGE sql RETURN (SELECT valid FROM dugong.snapshots WHERE aggregate_type = 'Opaque');
+CREATE OR REPLACE FUNCTION hidden(OUT n int) LANGUAGE sql IMMUTABLE RETURN 2;
+SELECT ok(pg_temp.valid(), 'a change behind its back');
+SELECT dugong.alter_aggregate_type('Opaque', depends_on => '{hidden(),step()}');
+SELECT ok(NOT pg_temp.valid(), 'a declaration voids what is there');
+SELECT dugong.take_snapshot('Opaque', pg_temp.id('a'));
+SELECT ok(pg_temp.valid(), 'good again');
+CREATE OR REPLACE FUNCTION hidden(OUT n int) LANGUAGE sql IMMUTABLE RETURN 3;
+SELECT ok(NOT pg_temp.valid(), 'a change of a declared function');
+SELECT is(dugong.build_aggregate('Opaque', pg_temp.id('a')), '[3, 3]', 'is seen at once');
+SELECT dugong.take_snapshot('Opaque', pg_temp.id('a'));
+DROP FUNCTION hidden;
+SELECT ok(NOT pg_temp.valid(), 'it is gone');
+SELECT dugong.alter_aggregate_type('Opaque', depends_on => '{}');
+SELECT is((SELECT depends_on FROM dugong.aggregate_types WHERE name = 'Opaque'), '{}', 'no longer declared');
+SELECT dugong.create_aggregate_type('Opaque2', 'opaque_fold(dugong.domain_event)', depends_on => '{step()}');
+SELECT is((SELECT depends_on FROM dugong.aggregate_types WHERE name = 'Opaque2'), '{public.step()}', 'declared at creation');
+SELECT pg_temp.refused('22004', $$ SELECT dugong.create_aggregate_type('Opaque3', depends_on => '{NULL}') $$);
+SELECT pg_temp.refused('42883', $$ SELECT dugong.create_aggregate_type('Opaque3', depends_on => '{4294967295}') $$);
+
 -- The bank account is an ordinary user of it
 SELECT bank_open_account('Alice', 0, pg_temp.id('a'));
 SELECT bank_deposit(pg_temp.id('a'), 1) FROM generate_series(1, 60);

@@ -4,18 +4,18 @@
 
 CREATE FUNCTION dugong.create_aggregate_type(
     name text, fold regprocedure DEFAULT NULL, snapshot_interval int DEFAULT NULL, strict boolean DEFAULT false,
-    origin text DEFAULT NULL, external boolean DEFAULT NULL)
+    depends_on regprocedure[] DEFAULT NULL, origin text DEFAULT NULL, external boolean DEFAULT NULL)
 RETURNS void
 LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'dugong_create_aggregate_type';
-COMMENT ON FUNCTION dugong.create_aggregate_type(text, regprocedure, int, boolean, text, boolean) IS
+COMMENT ON FUNCTION dugong.create_aggregate_type(text, regprocedure, int, boolean, regprocedure[], text, boolean) IS
     'registers an aggregate type; origin NULL = dugong.origin, or the database''s name; another origin makes it external, unless said otherwise';
 
 CREATE FUNCTION dugong.alter_aggregate_type(
     name text, fold regprocedure DEFAULT NULL, snapshot_interval int DEFAULT NULL, strict boolean DEFAULT NULL,
-    owner regrole DEFAULT NULL, origin text DEFAULT NULL)
+    depends_on regprocedure[] DEFAULT NULL, owner regrole DEFAULT NULL, origin text DEFAULT NULL)
 RETURNS void
 LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'dugong_alter_aggregate_type';
-COMMENT ON FUNCTION dugong.alter_aggregate_type(text, regprocedure, int, boolean, regrole, text) IS
+COMMENT ON FUNCTION dugong.alter_aggregate_type(text, regprocedure, int, boolean, regprocedure[], regrole, text) IS
     'changes an aggregate type; NULL leaves as it is';
 
 CREATE FUNCTION dugong.drop_aggregate_type(name text, origin text DEFAULT NULL) RETURNS void

@@ -18,6 +18,7 @@ CREATE TABLE dugong.aggregate_types (
     owner text NOT NULL,
     search_path text NOT NULL,
     fold text,
+    depends_on text[],
     snapshot_interval int CHECK (snapshot_interval >= 0),
     strict boolean NOT NULL,
     external boolean NOT NULL,
@@ -33,6 +34,8 @@ COMMENT ON COLUMN dugong.aggregate_types.owner IS 'role whose rights its fold, u
 COMMENT ON COLUMN dugong.aggregate_types.search_path IS 'what its fold, upcasts and payload types find names along: that of whoever registered the fold';
 COMMENT ON COLUMN dugong.aggregate_types.fold IS
     'signature of the aggregate function that makes a state out of events; text, so that pg_upgrade can move it';
+COMMENT ON COLUMN dugong.aggregate_types.depends_on IS
+    'signatures of functions that the fold calls: when one changes, snapshots are void';
 COMMENT ON COLUMN dugong.aggregate_types.snapshot_interval IS 'events between two snapshots; NULL = the default, 0 = none';
 COMMENT ON COLUMN dugong.aggregate_types.strict IS 'takes only event types that are declared';
 COMMENT ON COLUMN dugong.aggregate_types.external IS 'another service''s: its events are received, not appended';

@@ -51,7 +51,7 @@ COMMENT ON FUNCTION dugong.aggregate_ids(text, uuid, int, text, text) IS
 CREATE FUNCTION dugong.aggregate_types() RETURNS SETOF dugong.aggregate_types
 LANGUAGE sql STABLE PARALLEL SAFE ROWS 10 SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 BEGIN ATOMIC
-    SELECT t.id, t.origin, t.name, t.owner, t.search_path, t.fold, t.snapshot_interval, t.strict, t.external
+    SELECT t.id, t.origin, t.name, t.owner, t.search_path, t.fold, t.depends_on, t.snapshot_interval, t.strict, t.external
     FROM dugong.aggregate_types t ORDER BY t.origin, t.name;
 END;
 COMMENT ON FUNCTION dugong.aggregate_types() IS 'the registry of aggregate types';
