@@ -10,6 +10,7 @@
 #include "access/table.h"
 #include "access/xact.h"
 #include "aggregate/aggregate.h"
+#include "aggregate/fingerprint.h"
 #include "aggregate/snapshot.h"
 #include "errors.h"
 #include "miscadmin.h"
@@ -32,12 +33,13 @@ become_owner(const Aggregate *aggregate, Identity *before)
 void
 aggregate_init(Aggregate *aggregate, const AggregateKey *key)
 {
+	AggregateKey own_key = *key;	/* it may be the aggregate's */
 	MemoryContext old;
 	Identity	before;
 
 	memset(aggregate, 0, sizeof(*aggregate));
-	aggregate->key = *key;
-	aggregate->type = aggregate_type_get(key->type_id);
+	aggregate->key = own_key;
+	aggregate->type = aggregate_type_get(own_key.type_id);
 	aggregate->context = AllocSetContextCreate(CurrentMemoryContext, "dugong aggregate",
 											   ALLOCSET_SMALL_SIZES);
 	aggregate->event_context = AllocSetContextCreate(aggregate->context, "dugong event",
@@ -45,6 +47,8 @@ aggregate_init(Aggregate *aggregate, const AggregateKey *key)
 	old = MemoryContextSwitchTo(aggregate->context);
 	/* The input function of its state's type reads the initial value. */
 	become_owner(aggregate, &before);
+	if (aggregate->type->fold)
+		aggregate->fingerprint = fingerprint_get(aggregate->type);
 	fold_open(&aggregate->fold, aggregate->type);
 	identity_restore(&before);
 	aggregate->transition_isnull = aggregate->fold.initial_isnull;
@@ -66,11 +70,14 @@ static void
 name_event(void *arg)
 {
 	const LogRow *row = arg;
+	const AggregateType *type = aggregate_type_by_id(DatumGetInt32(log_row_value(row, LOG_AGGREGATE_TYPE_ID)));
 
-	errcontext("folding event \"%s\" of type \"%s\", sequence number " INT64_FORMAT ", position " INT64_FORMAT,
+	errcontext("folding event \"%s\" of type \"%s\", sequence number " INT64_FORMAT " of aggregate \"%s\" with id \"%s\", position " INT64_FORMAT,
 			   uuid_to_cstring(DatumGetUUIDP(log_row_value(row, LOG_ID))),
 			   TextDatumGetCString(log_row_value(row, LOG_TYPE)),
 			   DatumGetInt64(log_row_value(row, LOG_SEQUENCE_NUMBER)),
+			   type ? text_to_cstring(type->name) : "?",
+			   uuid_to_cstring(DatumGetUUIDP(log_row_value(row, LOG_AGGREGATE_ID))),
 			   DatumGetInt64(log_row_value(row, LOG_POSITION)));
 }
 
@@ -128,8 +135,9 @@ apply_event(Aggregate *aggregate, const LogRow *row, EventReader *reader)
 
 	error_context_stack = &callback;
 	check_sequence(aggregate, DatumGetInt64(log_row_value(row, LOG_SEQUENCE_NUMBER)));
-	state = fold_step(fold, aggregate->transition, &isnull, event_reader_form(reader, row));
-	if (isnull && !aggregate->transition_isnull && !fold->has_final)
+	state = fold_step(fold, aggregate->transition, &isnull, event_reader_form(reader, row),
+					  aggregate->sequence_number == 0);
+	if (isnull && !aggregate->transition_isnull && aggregate->sequence_number > 0 && !fold->has_final)
 		keep_value(aggregate, &fold->result, &aggregate->last, &aggregate->last_isnull,
 				   aggregate->transition, false);
 	keep_value(aggregate, &fold->state, &aggregate->transition, &aggregate->transition_isnull,
@@ -147,21 +155,38 @@ apply_event(Aggregate *aggregate, const LogRow *row, EventReader *reader)
 	error_context_stack = callback.previous;
 }
 
+static void
+name_aggregate(void *arg)
+{
+	const Aggregate *aggregate = arg;
+
+	errcontext("building aggregate \"%s\" with id \"%s\" from its events up to sequence number " INT64_FORMAT,
+			   text_to_cstring(aggregate->type->name), uuid_to_cstring(&aggregate->key.id),
+			   aggregate->sequence_number);
+}
+
 /* Takes the fold's result of the transition state; an aggregate without events has none. */
 static void
 finish(Aggregate *aggregate)
 {
+	ErrorContextCallback callback = {
+		.callback = name_aggregate,
+		.arg = aggregate,
+		.previous = error_context_stack
+	};
 	MemoryContext old;
 	bool		isnull = aggregate->transition_isnull;
 	Datum		result;
 
 	if (aggregate->sequence_number == 0)
 		return;
+	error_context_stack = &callback;
 	old = MemoryContextSwitchTo(aggregate->event_context);
 	result = fold_finish(&aggregate->fold, aggregate->transition, &isnull);
 	keep_value(aggregate, &aggregate->fold.result, &aggregate->state, &aggregate->isnull, result, isnull);
 	MemoryContextSwitchTo(old);
 	MemoryContextReset(aggregate->event_context);
+	error_context_stack = callback.previous;
 }
 
 /* Applies one more event. */

@@ -14,6 +14,7 @@ typedef struct Aggregate
 {
 	AggregateKey key;
 	const AggregateType *type;
+	int64		fingerprint;	/* of the fold, before it was opened */
 	Fold		fold;
 	MemoryContext context;		/* holds the state */
 	MemoryContext event_context;	/* reset after each event */

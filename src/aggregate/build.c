@@ -54,10 +54,25 @@ asked_state(const Aggregate *aggregate, bool return_deleted, bool *isnull)
 	return aggregate->isnull ? aggregate->last : aggregate->state;
 }
 
+/* 42804 unless the first argument's type is the one that the fold gives. */
+static void
+check_state_type(FunctionCallInfo fcinfo, const Aggregate *aggregate)
+{
+	Oid			wanted = get_fn_expr_argtype(fcinfo->flinfo, 0);
+
+	if (wanted != aggregate->fold.result.oid)
+		ereport(ERROR,
+				(errcode(ERRCODE_DATATYPE_MISMATCH),
+				 errmsg("state of aggregate type \"%s\" is of type %s, not %s",
+						text_to_cstring(aggregate->type->name),
+						format_type_be(aggregate->fold.result.oid), format_type_be(wanted))));
+}
+
 /*
  * Builds what a call of build_aggregate() asks for: its aggregate at arguments
  * first and first + 1, then to_sequence_number, as_of, return_deleted,
- * skip_snapshot, tenant_id and origin.
+ * skip_snapshot, tenant_id and origin.  first > 0: argument 0 has the type of
+ * the state.
  */
 static Datum
 build(FunctionCallInfo fcinfo, int first, Aggregate *aggregate, bool *isnull)
@@ -73,6 +88,8 @@ build(FunctionCallInfo fcinfo, int first, Aggregate *aggregate, bool *isnull)
 		limit.as_of = PG_GETARG_TIMESTAMPTZ(first + 3);
 	key_arguments(fcinfo, first, first + 7, &key);
 	aggregate_init(aggregate, &key);
+	if (first > 0)
+		check_state_type(fcinfo, aggregate);
 	aggregate->skip_snapshot = !PG_ARGISNULL(first + 5) && PG_GETARG_BOOL(first + 5);
 	aggregate->wants_last = return_deleted;
 	log = log_open(AccessShareLock);
@@ -106,20 +123,6 @@ dugong_build_aggregate_jsonb(PG_FUNCTION_ARGS)
 	PG_RETURN_JSONB_P(state_to_jsonb(&aggregate, state));
 }
 
-/* 42804 unless the first argument's type is the one that the fold gives. */
-static void
-check_state_type(FunctionCallInfo fcinfo, const Aggregate *aggregate)
-{
-	Oid			wanted = get_fn_expr_argtype(fcinfo->flinfo, 0);
-
-	if (wanted != aggregate->fold.result.oid)
-		ereport(ERROR,
-				(errcode(ERRCODE_DATATYPE_MISMATCH),
-				 errmsg("state of aggregate type \"%s\" is of type %s, not %s",
-						text_to_cstring(aggregate->type->name),
-						format_type_be(aggregate->fold.result.oid), format_type_be(wanted))));
-}
-
 /* build_aggregate(NULL::state type, aggregate_type, ...): the state itself. */
 Datum
 dugong_build_aggregate(PG_FUNCTION_ARGS)
@@ -128,7 +131,6 @@ dugong_build_aggregate(PG_FUNCTION_ARGS)
 	bool		isnull;
 	Datum		state = build(fcinfo, 1, &aggregate, &isnull);
 
-	check_state_type(fcinfo, &aggregate);
 	if (isnull)
 		PG_RETURN_NULL();
 	PG_RETURN_DATUM(state);
@@ -187,18 +189,22 @@ push_key(JsonbParseState **state, const char *key, int length)
 	pushJsonbValue(state, WJB_KEY, &name);
 }
 
-/* Writes {"old": ..., "new": ...} under a key; NULL = null. */
+/* Writes {"old": ..., "new": ...} under a key; what is NULL was not there and is left out. */
 static void
 push_change(JsonbParseState **state, const JsonbValue *key, JsonbValue *before, JsonbValue *after)
 {
-	JsonbValue	null = {.type = jbvNull};
-
 	push_key(state, key->val.string.val, key->val.string.len);
 	pushJsonbValue(state, WJB_BEGIN_OBJECT, NULL);
-	push_key(state, "old", 3);
-	pushJsonbValue(state, WJB_VALUE, before ? before : &null);
-	push_key(state, "new", 3);
-	pushJsonbValue(state, WJB_VALUE, after ? after : &null);
+	if (before)
+	{
+		push_key(state, "old", 3);
+		pushJsonbValue(state, WJB_VALUE, before);
+	}
+	if (after)
+	{
+		push_key(state, "new", 3);
+		pushJsonbValue(state, WJB_VALUE, after);
+	}
 	pushJsonbValue(state, WJB_END_OBJECT, NULL);
 }
 
@@ -261,11 +267,13 @@ changes_between(Jsonb *before, Jsonb *after)
 	return JsonbValueToJsonb(pushJsonbValue(&state, WJB_END_OBJECT, NULL));
 }
 
-/* The state as jsonb, in the current memory context; NULL if there is none. */
+/* The state as jsonb, copied to the current memory context; NULL if there is none. */
 static Jsonb *
 current_jsonb(const Aggregate *aggregate)
 {
-	return aggregate->isnull ? NULL : state_to_jsonb(aggregate, aggregate->state);
+	if (aggregate->isnull)
+		return NULL;
+	return DatumGetJsonbPCopy(JsonbPGetDatum(state_to_jsonb(aggregate, aggregate->state)));
 }
 
 /* One row: sequence_number, event, state, changes. */

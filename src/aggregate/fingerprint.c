@@ -26,8 +26,11 @@
 #include "aggregate/fingerprint.h"
 #include "catalog/indexing.h"
 #include "catalog/pg_aggregate.h"
+#include "catalog/pg_constraint.h"
 #include "catalog/pg_depend.h"
+#include "catalog/pg_enum.h"
 #include "catalog/pg_language.h"
+#include "catalog/pg_operator.h"
 #include "catalog/pg_proc.h"
 #include "catalog/pg_type.h"
 #include "common/hashfn.h"
@@ -39,6 +42,7 @@
 #include "utils/fmgrprotos.h"
 #include "utils/hsearch.h"
 #include "utils/inval.h"
+#include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/regproc.h"
 #include "utils/syscache.h"
@@ -92,6 +96,9 @@ fingerprint_init(void)
 	CacheRegisterSyscacheCallback(PROCOID, catalog_changed, (Datum) 0);
 	CacheRegisterSyscacheCallback(AGGFNOID, catalog_changed, (Datum) 0);
 	CacheRegisterSyscacheCallback(TYPEOID, catalog_changed, (Datum) 0);
+	CacheRegisterSyscacheCallback(ENUMOID, catalog_changed, (Datum) 0);
+	CacheRegisterSyscacheCallback(OPEROID, catalog_changed, (Datum) 0);
+	CacheRegisterSyscacheCallback(CONSTROID, catalog_changed, (Datum) 0);
 	CacheRegisterRelcacheCallback(relation_changed, (Datum) 0);
 }
 
@@ -196,6 +203,8 @@ mix_dependencies(Mix *mix, Oid function)
 
 		if (dependency->refclassid == ProcedureRelationId)
 			mix_function(mix, dependency->refobjid);
+		else if (dependency->refclassid == OperatorRelationId)
+			mix_function(mix, get_opcode(dependency->refobjid));
 	}
 	systable_endscan(scan);
 	table_close(depend, AccessShareLock);
@@ -220,6 +229,23 @@ mix_function(Mix *mix, Oid function)
 		mix_library(mix, function);
 	ReleaseSysCache(tuple);
 	mix_dependencies(mix, function);
+}
+
+/* The rows of a catalog that belong to a type, in the order of an index on it. */
+static void
+mix_rows(Mix *mix, Oid catalog, Oid index, AttrNumber column, Oid type)
+{
+	Relation	relation = table_open(catalog, AccessShareLock);
+	ScanKeyData key;
+	SysScanDesc scan;
+	HeapTuple	tuple;
+
+	ScanKeyInit(&key, column, BTEqualStrategyNumber, F_OIDEQ, ObjectIdGetDatum(type));
+	scan = systable_beginscan(relation, index, true, NULL, 1, &key);
+	while ((tuple = systable_getnext(scan)) != NULL)
+		mix_row(mix, tuple);
+	systable_endscan(scan);
+	table_close(relation, AccessShareLock);
 }
 
 static void
@@ -262,14 +288,36 @@ mix_type(Mix *mix, Oid type)
 	ReleaseSysCache(tuple);
 	if (typtype == TYPTYPE_COMPOSITE)
 		mix_columns(mix, type);
-	else if (OidIsValid(element))
+	else if (typtype == TYPTYPE_ENUM)
+		mix_rows(mix, EnumRelationId, EnumTypIdLabelIndexId, Anum_pg_enum_enumtypid, type);
+	else if (typtype == TYPTYPE_RANGE)
+		mix_type(mix, get_range_subtype(type));
+	else if (typtype == TYPTYPE_MULTIRANGE)
+		mix_type(mix, get_multirange_range(type));
+	if (typtype == TYPTYPE_DOMAIN)
+		mix_rows(mix, ConstraintRelationId, ConstraintTypidIndexId, Anum_pg_constraint_contypid, type);
+	if (OidIsValid(element))
 		mix_type(mix, element);
+}
+
+/* The function of a signature; invalid if it is gone. */
+static Oid
+find_function(const char *signature)
+{
+	LOCAL_FCINFO(fcinfo, 1);
+	Datum		function;
+
+	InitFunctionCallInfoData(*fcinfo, NULL, 1, InvalidOid, NULL, NULL);
+	fcinfo->args[0].value = CStringGetTextDatum(signature);
+	fcinfo->args[0].isnull = false;
+	function = to_regprocedure(fcinfo);
+	return fcinfo->isnull ? InvalidOid : DatumGetObjectId(function);
 }
 
 static void
 mix_fold(Mix *mix, const AggregateType *type)
 {
-	Oid			fold = DatumGetObjectId(DirectFunctionCall1(regprocedurein, CStringGetDatum(type->fold)));
+	Oid			fold = type->fold ? find_function(type->fold) : InvalidOid;
 	HeapTuple	tuple = SearchSysCache1(AGGFNOID, ObjectIdGetDatum(fold));
 	FormData_pg_aggregate form;
 
@@ -286,18 +334,13 @@ mix_fold(Mix *mix, const AggregateType *type)
 
 /* One that is gone counts with its name alone. */
 static void
-mix_declared_function(Mix *mix, Datum signature)
+mix_signature(Mix *mix, const char *signature)
 {
-	LOCAL_FCINFO(fcinfo, 1);
-	Datum		function;
+	Oid			function = find_function(signature);
 
-	InitFunctionCallInfoData(*fcinfo, NULL, 1, InvalidOid, NULL, NULL);
-	fcinfo->args[0].value = signature;
-	fcinfo->args[0].isnull = false;
-	function = to_regprocedure(fcinfo);
-	mix_string(mix, TextDatumGetCString(signature));
-	if (!fcinfo->isnull)
-		mix_function(mix, DatumGetObjectId(function));
+	mix_string(mix, signature);
+	if (OidIsValid(function))
+		mix_function(mix, function);
 }
 
 static void
@@ -310,7 +353,7 @@ mix_declared(Mix *mix, const AggregateType *type)
 		return;
 	deconstruct_array(type->depends_on, TEXTOID, -1, false, TYPALIGN_INT, &signatures, NULL, &count);
 	for (int i = 0; i < count; i++)
-		mix_declared_function(mix, signatures[i]);
+		mix_signature(mix, TextDatumGetCString(signatures[i]));
 }
 
 /* The declared versions of the type's events, and how one becomes the next. */
@@ -326,10 +369,10 @@ mix_upcasts(Mix *mix, const AggregateType *type)
 
 		mix_string(mix, declared->type);
 		mix_bytes(mix, &declared->version, sizeof(declared->version));
-		mix_string(mix, declared->upcast);
 		if (declared->upcast)
-			mix_function(mix, DatumGetObjectId(DirectFunctionCall1(regprocedurein,
-																   CStringGetDatum(declared->upcast))));
+			mix_signature(mix, declared->upcast);
+		else
+			mix_string(mix, NULL);
 	}
 }
 
@@ -351,11 +394,7 @@ compute(const AggregateType *type)
 	return (int64) mix.hash;
 }
 
-/*
- * The fingerprint of a type that has a fold.
- *
- * Errors: 42883 if a function is gone.
- */
+/* The fingerprint of a type.  A function that is gone counts with its name. */
 int64
 fingerprint_get(const AggregateType *type)
 {

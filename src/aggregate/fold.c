@@ -13,6 +13,7 @@
 #include "catalog/pg_aggregate.h"
 #include "catalog/pg_collation.h"
 #include "catalog/pg_type.h"
+#include "parser/parse_agg.h"
 #include "store/domain_event.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
@@ -112,6 +113,23 @@ read_type(FoldType *type, Oid oid)
 	get_typlenbyval(oid, &type->typlen, &type->typbyval);
 }
 
+/* What polymorphic transition and final functions know their types by. */
+static void
+set_expressions(Fold *fold)
+{
+	Oid			event = domain_event_typeid();
+	Expr	   *expression;
+
+	build_aggregate_transfn_expr(&event, 1, 0, false, fold->state.oid, DEFAULT_COLLATION_OID,
+								 fold->transition.fn_oid, InvalidOid, &expression, NULL);
+	fmgr_info_set_expr((Node *) expression, &fold->transition);
+	if (!fold->has_final)
+		return;
+	build_aggregate_finalfn_expr(&event, fold->final_nargs, fold->state.oid, fold->result.oid,
+								 DEFAULT_COLLATION_OID, fold->final.fn_oid, &expression);
+	fmgr_info_set_expr((Node *) expression, &fold->final);
+}
+
 /*
  * Reads a type's fold from the catalogs, into the current memory context.
  *
@@ -128,16 +146,18 @@ fold_open(Fold *fold, const AggregateType *type)
 	if (!HeapTupleIsValid(tuple))
 		report_unusable(oid, "It is not an aggregate function.");
 	aggregate = (Form_pg_aggregate) GETSTRUCT(tuple);
-	fmgr_info(aggregate->aggtransfn, &fold->transition);
 	read_type(&fold->state, aggregate->aggtranstype);
 	read_type(&fold->result, get_func_rettype(oid));
+	fmgr_info(aggregate->aggtransfn, &fold->transition);
 	fold->has_final = OidIsValid(aggregate->aggfinalfn);
 	if (fold->has_final)
 	{
 		fmgr_info(aggregate->aggfinalfn, &fold->final);
 		fold->final_nargs = aggregate->aggfinalextra ? 2 : 1;
 	}
+	set_expressions(fold);
 	read_initial(fold, tuple);
+	fold->starts_with_event = fold->initial_isnull && fold->transition.fn_strict;
 	ReleaseSysCache(tuple);
 }
 
@@ -145,14 +165,21 @@ fold_open(Fold *fold, const AggregateType *type)
  * The state after one more event, in the current memory context.
  *
  * isnull: of the state, in and out.  A strict transition function is not
- * called for a null state: that stays null.
+ * called for a null state: that stays null; but without an initial value the
+ * first event is the state, as for any aggregate function.
+ * first: is it the first event?
  */
 Datum
-fold_step(Fold *fold, Datum state, bool *isnull, Datum event)
+fold_step(Fold *fold, Datum state, bool *isnull, Datum event, bool first)
 {
 	LOCAL_FCINFO(fcinfo, 2);
 	Datum		result;
 
+	if (first && fold->starts_with_event)
+	{
+		*isnull = false;
+		return event;
+	}
 	if (*isnull && fold->transition.fn_strict)
 		return state;
 	InitFunctionCallInfoData(*fcinfo, &fold->transition, 2, DEFAULT_COLLATION_OID, NULL, NULL);

@@ -24,6 +24,7 @@ typedef struct Fold
 	FmgrInfo	transition;
 	FmgrInfo	final;			/* if has_final */
 	bool		has_final;
+	bool		starts_with_event;	/* the first event is the first state */
 	int			final_nargs;	/* the state, and as many nulls as it wants */
 	FoldType	state;			/* what the transition function makes */
 	FoldType	result;			/* what the fold makes: the state, without a final function */
@@ -33,7 +34,7 @@ typedef struct Fold
 
 extern void fold_check(Oid oid);
 extern void fold_open(Fold *fold, const AggregateType *type);
-extern Datum fold_step(Fold *fold, Datum state, bool *isnull, Datum event);
+extern Datum fold_step(Fold *fold, Datum state, bool *isnull, Datum event, bool first);
 extern Datum fold_finish(Fold *fold, Datum state, bool *isnull);
 
 #endif							/* DUGONG_FOLD_H */

@@ -12,6 +12,7 @@
 #include "postgres.h"
 
 #include "access/genam.h"
+#include "access/htup_details.h"
 #include "access/table.h"
 #include "access/xact.h"
 #include "aggregate/fingerprint.h"
@@ -25,16 +26,18 @@
 #include "store/append.h"
 #include "store/context.h"
 #include "utils/builtins.h"
+#include "utils/array.h"
 #include "utils/datum.h"
 #include "utils/fmgroids.h"
-#include "utils/fmgrprotos.h"
+#include "utils/inval.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/portal.h"
-#include "utils/resowner.h"
 #include "utils/snapmgr.h"
 #include "utils/syscache.h"
+#include "utils/typcache.h"
 #include "util/args.h"
+#include "util/attempt.h"
 #include "util/identity.h"
 #include "util/plan.h"
 
@@ -81,40 +84,176 @@ receive_state(Oid receive, Oid ioparam, bytea *stored)
 	return OidReceiveFunctionCall(receive, &buf, ioparam, -1);
 }
 
-/* Are two states the same, bit by bit?  Columns of a record are compared one by one. */
-static bool
-same_state(const FoldType *type, Datum one, Datum other)
-{
-	if (get_typtype(type->oid) == TYPTYPE_COMPOSITE)
-	{
-		FmgrInfo	equal;
+static bool same_value(Oid type, Datum one, Datum other);
 
-		fmgr_info(F_RECORD_IMAGE_EQ, &equal);
-		return DatumGetBool(FunctionCall2(&equal, one, other));
+static bool
+same_record(Datum one, Datum other)
+{
+	HeapTupleHeader headers[2] = {DatumGetHeapTupleHeader(one), DatumGetHeapTupleHeader(other)};
+	TupleDesc	desc = lookup_rowtype_tupdesc(HeapTupleHeaderGetTypeId(headers[0]),
+											  HeapTupleHeaderGetTypMod(headers[0]));
+	Datum	   *values[2];
+	bool	   *nulls[2];
+	bool		same = true;
+
+	for (int i = 0; i < 2; i++)
+	{
+		HeapTupleData tuple = {.t_len = HeapTupleHeaderGetDatumLength(headers[i]),.t_data = headers[i]};
+
+		values[i] = palloc(desc->natts * sizeof(Datum));
+		nulls[i] = palloc(desc->natts * sizeof(bool));
+		heap_deform_tuple(&tuple, desc, values[i], nulls[i]);
 	}
-	return datum_image_eq(one, other, type->typbyval, type->typlen);
+	for (int i = 0; same && i < desc->natts; i++)
+	{
+		if (TupleDescAttr(desc, i)->attisdropped)
+			continue;
+		same = nulls[0][i] == nulls[1][i] &&
+			(nulls[0][i] || same_value(TupleDescAttr(desc, i)->atttypid, values[0][i], values[1][i]));
+	}
+	ReleaseTupleDesc(desc);
+	return same;
 }
 
-/* Takes the stored snapshot, if it is good and not beyond the limit; else the aggregate stays as it is. */
-static void
-use_snapshot(Aggregate *aggregate, TupleTableSlot *slot, int64 to_sequence_number)
+static bool
+same_array(Oid element, Datum one, Datum other)
 {
-	const FoldType *type = &aggregate->fold.state;
-	bool		isnull;
-	int64		sequence_number = DatumGetInt64(slot_getattr(slot, SNAPSHOT_SEQUENCE_NUMBER, &isnull));
+	ArrayType  *arrays[2] = {DatumGetArrayTypeP(one), DatumGetArrayTypeP(other)};
+	Datum	   *values[2];
+	bool	   *nulls[2];
+	int			counts[2];
+	int			ndim = ARR_NDIM(arrays[0]);
+	int16		typlen;
+	bool		typbyval;
+	char		typalign;
+	bool		same;
+
+	if (ndim != ARR_NDIM(arrays[1]) ||
+		memcmp(ARR_DIMS(arrays[0]), ARR_DIMS(arrays[1]), ndim * sizeof(int)) != 0 ||
+		memcmp(ARR_LBOUND(arrays[0]), ARR_LBOUND(arrays[1]), ndim * sizeof(int)) != 0)
+		return false;
+	get_typlenbyvalalign(element, &typlen, &typbyval, &typalign);
+	for (int i = 0; i < 2; i++)
+		deconstruct_array(arrays[i], element, typlen, typbyval, typalign, &values[i], &nulls[i], &counts[i]);
+	same = counts[0] == counts[1];
+	for (int i = 0; same && i < counts[0]; i++)
+		same = nulls[0][i] == nulls[1][i] &&
+			(nulls[0][i] || same_value(element, values[0][i], values[1][i]));
+	return same;
+}
+
+/*
+ * Are two values the same, bit by bit?  Parts of records and arrays are looked
+ * at one by one: one may be compressed where the other is not.
+ */
+static bool
+same_value(Oid type, Datum one, Datum other)
+{
+	Oid			element;
+	int16		typlen;
+	bool		typbyval;
+
+	check_stack_depth();
+	type = getBaseType(type);
+	if (get_typtype(type) == TYPTYPE_COMPOSITE)
+		return same_record(one, other);
+	element = get_element_type(type);
+	if (OidIsValid(element) && get_typtype(getBaseType(element)) == TYPTYPE_COMPOSITE)
+		return same_array(element, one, other);
+	get_typlenbyval(type, &typlen, &typbyval);
+	return datum_image_eq(one, other, typbyval, typlen);
+}
+
+/* A state and its stored form; one of the two is made from the other. */
+typedef struct StoredState
+{
+	Oid			type;
+	Datum		state;
+	bytea	   *stored;
+	bool		same;			/* does the one give the other? */
+} StoredState;
+
+static void
+read_state(void *arg)
+{
+	StoredState *stored = arg;
 	Oid			send;
 	Oid			receive;
 	Oid			ioparam;
+
+	if (!binary_functions(stored->type, &send, &receive, &ioparam))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_FUNCTION),
+				 errmsg("the type of the state has no binary form")));
+	stored->state = receive_state(receive, ioparam, stored->stored);
+}
+
+static void
+write_state(void *arg)
+{
+	StoredState *stored = arg;
+	Oid			send;
+	Oid			receive;
+	Oid			ioparam;
+
+	if (!binary_functions(stored->type, &send, &receive, &ioparam))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_FUNCTION),
+				 errmsg("the type of the state has no binary form")));
+	stored->stored = OidSendFunctionCall(send, stored->state);
+	stored->same = same_value(stored->type, stored->state,
+							  receive_state(receive, ioparam, stored->stored));
+}
+
+/* Errors that are not the state's or the fold's: cancelled, out of resources, to be tried again. */
+static bool
+is_foreign_error(const ErrorData *error)
+{
+	int			category = ERRCODE_TO_CATEGORY(error->sqlerrcode);
+
+	return category == ERRCODE_OPERATOR_INTERVENTION ||
+		category == ERRCODE_INSUFFICIENT_RESOURCES ||
+		category == ERRCODE_TRANSACTION_ROLLBACK;
+}
+
+/* As attempt(), for what is done to a state; an error that is not the state's passes. */
+static ErrorData *
+attempt_state(AttemptAction action, void *arg)
+{
+	ErrorData  *error = attempt(action, arg);
+
+	if (error && is_foreign_error(error))
+		ReThrowError(error);
+	return error;
+}
+
+/*
+ * Takes the stored snapshot, if it is good and not beyond the limit; else the
+ * aggregate stays as it is.  One that cannot be read is not good; but a
+ * parallel operation cannot try, and reports why.
+ */
+static void
+use_snapshot(Aggregate *aggregate, TupleTableSlot *slot, int64 to_sequence_number)
+{
+	bool		isnull;
+	int64		sequence_number = DatumGetInt64(slot_getattr(slot, SNAPSHOT_SEQUENCE_NUMBER, &isnull));
+	StoredState stored = {.type = aggregate->fold.state.oid};
+	ErrorData  *error = NULL;
 	MemoryContext old;
 
 	if (sequence_number > to_sequence_number ||
-		DatumGetInt64(slot_getattr(slot, SNAPSHOT_FINGERPRINT, &isnull)) != fingerprint_get(aggregate->type) ||
-		!binary_functions(type->oid, &send, &receive, &ioparam))
+		DatumGetInt64(slot_getattr(slot, SNAPSHOT_FINGERPRINT, &isnull)) != aggregate->fingerprint)
 		return;
 	old = MemoryContextSwitchTo(aggregate->context);
-	aggregate->transition = receive_state(receive, ioparam,
-										  DatumGetByteaPP(slot_getattr(slot, SNAPSHOT_STATE, &isnull)));
+	stored.stored = DatumGetByteaPP(slot_getattr(slot, SNAPSHOT_STATE, &isnull));
+	if (IsInParallelMode())
+		read_state(&stored);
+	else
+		error = attempt_state(read_state, &stored);
 	MemoryContextSwitchTo(old);
+	if (error)
+		return;
+	aggregate->transition = stored.state;
 	aggregate->transition_isnull = false;
 	aggregate->sequence_number = sequence_number;
 }
@@ -163,7 +302,7 @@ store(const Aggregate *aggregate, bytea *state)
 	values[1] = Int32GetDatum(aggregate->key.type_id);
 	values[2] = PointerGetDatum(aggregate->key.tenant_id);
 	values[3] = Int64GetDatum(aggregate->sequence_number);
-	values[4] = Int64GetDatum(fingerprint_get(aggregate->type));
+	values[4] = Int64GetDatum(aggregate->fingerprint);
 	values[5] = PointerGetDatum(state);
 	identity_assume(&before, dugong_owner());
 	SPI_connect();
@@ -174,7 +313,7 @@ store(const Aggregate *aggregate, bytea *state)
 
 /* Says once in a session and type why there are no snapshots. */
 static void
-warn_unstorable(const AggregateType *type, const char *why)
+warn_unstorable(const AggregateType *type, const char *what, const char *why)
 {
 	static List *warned = NIL;	/* of type ids, in TopMemoryContext */
 	MemoryContext old;
@@ -185,94 +324,196 @@ warn_unstorable(const AggregateType *type, const char *why)
 	warned = lappend_int(warned, type->id);
 	MemoryContextSwitchTo(old);
 	ereport(WARNING,
-			(errmsg("no snapshots are taken of aggregate type \"%s\"", text_to_cstring(type->name)),
+			(errmsg("could not take a snapshot of aggregate type \"%s\": %s", text_to_cstring(type->name), what),
 			 errdetail("%s", why),
-			 errhint("Set its snapshot_interval to 0 with dugong.alter_aggregate_type().")));
+			 errhint("Set its snapshot_interval to 0 with dugong.alter_aggregate_type() if it shall have none.")));
 }
 
-/*
- * Stores the state of an aggregate whose lock is held.  False if it is not
- * one that can be stored, or the aggregate is deleted or has no events.
- */
-bool
-snapshot_take(Aggregate *aggregate)
+/* Types whose states could not be stored, as their folds were then. */
+typedef struct Unstorable
 {
-	const FoldType *type = &aggregate->fold.state;
-	Oid			send;
-	Oid			receive;
-	Oid			ioparam;
+	int32		type_id;
+	int64		fingerprint;
+} Unstorable;
+
+static List *unstorable;		/* in TopMemoryContext */
+
+static bool
+is_unstorable(const AggregateType *type)
+{
+	ListCell   *cell;
+
+	foreach(cell, unstorable)
+	{
+		const Unstorable *entry = lfirst(cell);
+
+		if (entry->type_id == type->id && entry->fingerprint == fingerprint_get(type))
+			return true;
+	}
+	return false;
+}
+
+/* Remembers it, so that not every append of the session builds an aggregate in vain. */
+static void
+note_unstorable(const Aggregate *aggregate)
+{
+	MemoryContext old;
+	Unstorable *entry;
+
+	if (is_unstorable(aggregate->type))
+		return;
+	old = MemoryContextSwitchTo(TopMemoryContext);
+	entry = palloc(sizeof(Unstorable));
+	entry->type_id = aggregate->key.type_id;
+	entry->fingerprint = aggregate->fingerprint;
+	unstorable = lappend(unstorable, entry);
+	MemoryContextSwitchTo(old);
+}
+
+/* The stored form of a state that comes back from it the same; else NULL, after a warning. */
+static bytea *
+stored_form(const Aggregate *aggregate)
+{
+	StoredState stored = {.type = aggregate->fold.state.oid,.state = aggregate->transition};
+	ErrorData  *error;
 	Identity	before;
+
+	aggregate_type_assume_owner(aggregate->type, &before);
+	error = attempt_state(write_state, &stored);
+	identity_restore(&before);
+	if (error == NULL && stored.same)
+		return stored.stored;
+	note_unstorable(aggregate);
+	warn_unstorable(aggregate->type, "its state cannot be stored",
+					error ? error->message : "It does not come back the same from its stored form.");
+	return NULL;
+}
+
+/* Is the fold still what the aggregate was built with? */
+static bool
+fold_is_unchanged(const Aggregate *aggregate)
+{
+	AcceptInvalidationMessages();
+	return fingerprint_get(aggregate_type_get(aggregate->key.type_id)) == aggregate->fingerprint;
+}
+
+/* The stored form of an aggregate whose lock is held; NULL if it cannot or need not be stored. */
+static bytea *
+snapshot_of(const Aggregate *aggregate)
+{
 	bytea	   *state;
-	bool		same;
 
 	if (aggregate->sequence_number == 0 || aggregate->transition_isnull)
-		return false;
-	if (!binary_functions(type->oid, &send, &receive, &ioparam))
-	{
-		warn_unstorable(aggregate->type, "The type of its state has no binary form.");
-		return false;
-	}
-	aggregate_type_assume_owner(aggregate->type, &before);
-	state = OidSendFunctionCall(send, aggregate->transition);
-	same = same_state(type, aggregate->transition, receive_state(receive, ioparam, state));
-	identity_restore(&before);
-	if (!same)
-	{
-		warn_unstorable(aggregate->type, "Its state does not come back the same from its stored form.");
-		return false;
-	}
-	store(aggregate, state);
-	return true;
+		return NULL;
+	state = stored_form(aggregate);
+	return state && fold_is_unchanged(aggregate) ? state : NULL;
+}
+
+/* An append that has passed a multiple of the interval. */
+typedef struct DueSnapshot
+{
+	Aggregate	aggregate;
+	bytea	   *state;
+} DueSnapshot;
+
+static void
+build_due(void *arg)
+{
+	DueSnapshot *due = arg;
+
+	aggregate_init(&due->aggregate, &due->aggregate.key);
+	aggregate_build_current(&due->aggregate);
 }
 
 static void
-build_and_take(const AggregateKey *key)
+store_due(void *arg)
 {
-	Aggregate	aggregate;
+	DueSnapshot *due = arg;
 
-	aggregate_init(&aggregate, key);
-	aggregate_build_current(&aggregate);
-	(void) snapshot_take(&aggregate);
-	aggregate_free(&aggregate);
+	store(&due->aggregate, due->state);
 }
 
 /*
- * The append has passed a multiple of the interval.  A fold that fails must
- * not fail the append: whoever builds the aggregate hears of it.
+ * Takes a snapshot after an append.  A fold that fails must not fail the
+ * append: whoever builds the aggregate hears of it.  Neither must a snapshot
+ * that another transaction has taken since a REPEATABLE READ one began.
+ *
+ * It is stored outside of the subtransaction, which so needs no id: many of
+ * them would be a burden for every snapshot taken in the server.
  */
 static void
-try_to_take(const AggregateKey *key)
+take_due(const AggregateKey *key)
 {
-	MemoryContext context = CurrentMemoryContext;
-	ResourceOwner owner = CurrentResourceOwner;
+	DueSnapshot due = {.aggregate = {.key = *key}};
+	ErrorData  *error = attempt(build_due, &due);
 
-	BeginInternalSubTransaction(NULL);
-	MemoryContextSwitchTo(context);
-	PG_TRY();
+	if (error && is_foreign_error(error))
+		ReThrowError(error);
+	if (error)
 	{
-		build_and_take(key);
-		ReleaseCurrentSubTransaction();
+		warn_unstorable(aggregate_type_get(key->type_id), "its fold fails", error->message);
+		return;
 	}
-	PG_CATCH();
+	due.state = snapshot_of(&due.aggregate);
+	if (due.state == NULL)
+		return;
+	if (!IsolationUsesXactSnapshot())
+		store_due(&due);
+	else
 	{
-		ErrorData  *error;
+		error = attempt(store_due, &due);
+		if (error && error->sqlerrcode != ERRCODE_T_R_SERIALIZATION_FAILURE)
+			ReThrowError(error);
+	}
+}
 
-		MemoryContextSwitchTo(context);
-		error = CopyErrorData();
-		if (ERRCODE_TO_CATEGORY(error->sqlerrcode) == ERRCODE_OPERATOR_INTERVENTION ||
-			ERRCODE_TO_CATEGORY(error->sqlerrcode) == ERRCODE_INSUFFICIENT_RESOURCES ||
-			ERRCODE_TO_CATEGORY(error->sqlerrcode) == ERRCODE_TRANSACTION_ROLLBACK)
-			PG_RE_THROW();
-		FlushErrorState();
-		RollbackAndReleaseCurrentSubTransaction();
-		MemoryContextSwitchTo(context);
-		CurrentResourceOwner = owner;
-		warn_unstorable(aggregate_type_get(key->type_id), error->message);
-		FreeErrorData(error);
+/*
+ * How often this transaction has stored an aggregate's snapshot.  It cannot
+ * clean up after itself, so each makes the next slower; after the first few it
+ * takes them at intervals that double.
+ */
+typedef struct Taken
+{
+	AggregateKey key;
+	int			count;
+	int64		last;			/* sequence number of the last */
+} Taken;
+
+#define FREE_SNAPSHOTS 4
+#define MAX_TAKEN 10000			/* aggregates that are remembered */
+
+static HTAB *taken;				/* in TopTransactionContext */
+
+/* Is it too early for another one?  If not, it is counted. */
+static bool
+too_early(const AggregateKey *key, int64 sequence_number, int interval)
+{
+	Taken	   *entry;
+	bool		found;
+
+	if (taken == NULL || hash_get_num_entries(taken) >= MAX_TAKEN)
+		taken = aggregate_table_create("dugong snapshots taken", sizeof(Taken), TopTransactionContext);
+	entry = hash_search(taken, key, HASH_ENTER, &found);
+	if (!found)
+	{
+		MemoryContext old = MemoryContextSwitchTo(TopTransactionContext);
+
+		entry->key.tenant_id = DatumGetTextPCopy(PointerGetDatum(key->tenant_id));
+		entry->count = 0;
+		MemoryContextSwitchTo(old);
 	}
-	PG_END_TRY();
-	MemoryContextSwitchTo(context);
-	CurrentResourceOwner = owner;
+	else if (sequence_number - entry->last < (int64) interval << Min(Max(entry->count - FREE_SNAPSHOTS, 0), 30))
+		return true;
+	entry->count++;
+	entry->last = sequence_number;
+	return false;
+}
+
+static void
+at_transaction_end(XactEvent event, void *arg)
+{
+	if (event == XACT_EVENT_COMMIT || event == XACT_EVENT_ABORT || event == XACT_EVENT_PREPARE)
+		taken = NULL;
 }
 
 /* Called after each append; see append_done(). */
@@ -281,14 +522,21 @@ after_append(const LogRow *row, int64 count)
 {
 	AggregateKey key;
 	const AggregateType *type;
+	MemoryContext context;
+	MemoryContext old;
 	int64		last = DatumGetInt64(log_row_value(row, LOG_SEQUENCE_NUMBER));
 
 	log_row_key(row, &key);
 	type = aggregate_type_get(key.type_id);
 	if (type->fold == NULL || type->snapshot_interval == 0 ||
-		last / type->snapshot_interval == (last - count) / type->snapshot_interval)
+		last / type->snapshot_interval == (last - count) / type->snapshot_interval ||
+		is_unstorable(type) || too_early(&key, last, type->snapshot_interval))
 		return;
-	try_to_take(&key);
+	context = AllocSetContextCreate(CurrentMemoryContext, "dugong snapshot", ALLOCSET_DEFAULT_SIZES);
+	old = MemoryContextSwitchTo(context);
+	take_due(&key);
+	MemoryContextSwitchTo(old);
+	MemoryContextDelete(context);
 }
 
 /* take_snapshot(aggregate_type, aggregate_id, tenant_id, origin): was one taken? */
@@ -297,6 +545,7 @@ dugong_take_snapshot(PG_FUNCTION_ARGS)
 {
 	AggregateKey key;
 	Aggregate	aggregate;
+	bytea	   *state;
 
 	PreventCommandIfReadOnly("dugong.take_snapshot()");
 	key.type_id = aggregate_type_by_name(arg_name(fcinfo, 3), arg_needed_name(fcinfo, 0, "aggregate type"))->id;
@@ -304,27 +553,34 @@ dugong_take_snapshot(PG_FUNCTION_ARGS)
 	key.tenant_id = PG_ARGISNULL(2) ? context_tenant_id() : PG_GETARG_TEXT_PP(2);
 	aggregate_lock(&key);
 	aggregate_init(&aggregate, &key);
+	if (aggregate.type->snapshot_interval == 0)
+		PG_RETURN_BOOL(false);
 	aggregate_build_current(&aggregate);
-	PG_RETURN_BOOL(snapshot_take(&aggregate));
+	state = snapshot_of(&aggregate);
+	if (state == NULL)
+		PG_RETURN_BOOL(false);
+	store(&aggregate, state);
+	PG_RETURN_BOOL(true);
 }
 
-/* drop_snapshots(aggregate_type, origin): how many there were; a NULL type means all. */
+/* drop_snapshots(aggregate_type, origin): how many there were.  What an append is replacing is left to it. */
 Datum
 dugong_drop_snapshots(PG_FUNCTION_ARGS)
 {
-	static SavedPlan delete_all = {.sql = "DELETE FROM dugong.aggregate_snapshots"};
 	static SavedPlan delete_of_type = {
-		.sql = "DELETE FROM dugong.aggregate_snapshots WHERE aggregate_type_id OPERATOR(pg_catalog.=) $1",
+		.sql = "DELETE FROM dugong.aggregate_snapshots WHERE ctid OPERATOR(pg_catalog.=) ANY (ARRAY("
+		"SELECT ctid FROM dugong.aggregate_snapshots WHERE aggregate_type_id OPERATOR(pg_catalog.=) $1 "
+		"FOR UPDATE SKIP LOCKED))",
 		.nargs = 1,
 		.argtypes = {INT4OID}
 	};
-	bool		all = PG_ARGISNULL(0);
-	Datum		id = all ? (Datum) 0 :
-		Int32GetDatum(aggregate_type_by_name(arg_name(fcinfo, 1), arg_needed_name(fcinfo, 0, "aggregate type"))->id);
+	Datum		id = Int32GetDatum(aggregate_type_by_name(arg_name(fcinfo, 1),
+														  arg_needed_name(fcinfo, 0, "aggregate type"))->id);
 	int64		count;
 
+	PreventCommandIfReadOnly("dugong.drop_snapshots()");
 	SPI_connect();
-	count = plan_execute(all ? &delete_all : &delete_of_type, &id, NULL, false);
+	count = plan_execute(&delete_of_type, &id, NULL, false);
 	SPI_finish();
 	PG_RETURN_INT64(count);
 }
@@ -339,55 +595,102 @@ dugong_snapshot_is_valid(PG_FUNCTION_ARGS)
 				   fingerprint_get(type) == PG_GETARG_INT64(1));
 }
 
-/* Folds an aggregate from the log, up to its snapshot: is that the state? */
-static bool
-snapshot_is_right(const AggregateKey *key, int64 sequence_number, bytea *stored)
+/* A stored snapshot that is to be compared with the log. */
+typedef struct Verification
 {
-	BuildLimit	limit = {sequence_number, DT_NOEND};
-	Aggregate	aggregate;
-	Relation	log;
-	Oid			send;
-	Oid			receive;
-	Oid			ioparam;
-	Identity	before;
+	AggregateKey key;
+	int64		sequence_number;
+	bytea	   *stored;
+	Snapshot	snapshot;
+	Aggregate	aggregate;		/* as the log has it at that event */
 	bool		right;
+} Verification;
 
-	aggregate_init(&aggregate, key);
-	aggregate.skip_snapshot = true;
-	log = log_open(AccessShareLock);
-	aggregate_build(&aggregate, log, &limit, GetActiveSnapshot());
+/* Folds the aggregate from the log, up to its snapshot. */
+static void
+build_verified(void *arg)
+{
+	Verification *verification = arg;
+	BuildLimit	limit = {verification->sequence_number, DT_NOEND};
+	Aggregate  *aggregate = &verification->aggregate;
+	Relation	log = log_open(AccessShareLock);
+
+	aggregate_init(aggregate, &verification->key);
+	aggregate->skip_snapshot = true;
+	aggregate_build(aggregate, log, &limit, verification->snapshot);
 	table_close(log, NoLock);
-	right = aggregate.sequence_number == sequence_number && !aggregate.transition_isnull &&
-		binary_functions(aggregate.fold.state.oid, &send, &receive, &ioparam);
-	if (right)
-	{
-		aggregate_type_assume_owner(aggregate.type, &before);
-		right = same_state(&aggregate.fold.state, aggregate.transition, receive_state(receive, ioparam, stored));
-		identity_restore(&before);
-	}
-	aggregate_free(&aggregate);
-	return right;
 }
 
-/* Forgets a wrong snapshot; the next append that passes the interval takes another. */
 static void
-forget_snapshot(const AggregateKey *key)
+compare(Verification *verification)
+{
+	const Aggregate *aggregate = &verification->aggregate;
+	StoredState stored = {.type = aggregate->fold.state.oid,.stored = verification->stored};
+	ErrorData  *error;
+	Identity	before;
+
+	if (aggregate->sequence_number != verification->sequence_number || aggregate->transition_isnull)
+		return;
+	aggregate_type_assume_owner(aggregate->type, &before);
+	error = attempt_state(read_state, &stored);
+	verification->right = error == NULL &&
+		same_value(aggregate->fold.state.oid, aggregate->transition, stored.state);
+	identity_restore(&before);
+}
+
+/* Forgets a snapshot, if it is still the one that was looked at. */
+static void
+forget_snapshot(const Verification *verification)
 {
 	static SavedPlan delete_one = {
 		.sql = "DELETE FROM dugong.aggregate_snapshots WHERE aggregate_id OPERATOR(pg_catalog.=) $1 "
-		"AND aggregate_type_id OPERATOR(pg_catalog.=) $2 AND tenant_id COLLATE \"C\" OPERATOR(pg_catalog.=) $3",
-		.nargs = 3,
-		.argtypes = {UUIDOID, INT4OID, TEXTOID}
+		"AND aggregate_type_id OPERATOR(pg_catalog.=) $2 AND tenant_id COLLATE \"C\" OPERATOR(pg_catalog.=) $3 "
+		"AND sequence_number OPERATOR(pg_catalog.=) $4",
+		.nargs = 4,
+		.argtypes = {UUIDOID, INT4OID, TEXTOID, INT8OID}
 	};
-	Datum		values[] = {UUIDPGetDatum(&key->id), Int32GetDatum(key->type_id), PointerGetDatum(key->tenant_id)};
+	const AggregateKey *key = &verification->key;
+	Datum		values[] = {
+		UUIDPGetDatum(&key->id), Int32GetDatum(key->type_id), PointerGetDatum(key->tenant_id),
+		Int64GetDatum(verification->sequence_number)
+	};
 
+	SPI_connect();
 	plan_execute(&delete_one, values, NULL, false);
+	SPI_finish();
+}
+
+/*
+ * Compares one, and puts the right state in the place of a wrong one.  Where
+ * the fold fails, or gives nothing that can be stored, there is none then.
+ */
+static bool
+verify_and_repair(Verification *verification)
+{
+	ErrorData  *error = attempt(build_verified, verification);
+	bytea	   *state;
+
+	if (error && is_foreign_error(error))
+		ReThrowError(error);
+	verification->right = false;
+	if (error == NULL)
+		compare(verification);
+	if (verification->right)
+		return true;
+	forget_snapshot(verification);
+	if (error == NULL && verification->aggregate.sequence_number == verification->sequence_number)
+	{
+		state = snapshot_of(&verification->aggregate);
+		if (state)
+			store(&verification->aggregate, state);
+	}
+	return false;
 }
 
 /*
  * verify_snapshots(aggregate_type, origin): folds from the log what each
  * snapshot that builds would use says; gives a row for each that is wrong,
- * which is forgotten.
+ * after repairing it.
  */
 Datum
 dugong_verify_snapshots(PG_FUNCTION_ARGS)
@@ -400,8 +703,11 @@ dugong_verify_snapshots(PG_FUNCTION_ARGS)
 	};
 	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
 	const AggregateType *type = aggregate_type_by_name(arg_name(fcinfo, 1), arg_needed_name(fcinfo, 0, "aggregate type"));
+	Verification verification = {.key = {.type_id = type->id}};
 	Datum		values[2];
 	Portal		cursor;
+	MemoryContext context;
+	MemoryContext old;
 
 	PreventCommandIfReadOnly("dugong.verify_snapshots()");
 	InitMaterializedSRF(fcinfo, 0);
@@ -409,11 +715,14 @@ dugong_verify_snapshots(PG_FUNCTION_ARGS)
 		return (Datum) 0;
 	values[0] = Int32GetDatum(type->id);
 	values[1] = Int64GetDatum(fingerprint_get(type));
+	verification.snapshot = RegisterSnapshot(GetTransactionSnapshot());
+	PushActiveSnapshot(verification.snapshot);
 	SPI_connect();
-	cursor = SPI_cursor_open(NULL, plan_get(&select_snapshots), values, NULL, false);
+	context = AllocSetContextCreate(CurrentMemoryContext, "dugong verification", ALLOCSET_DEFAULT_SIZES);
+	/* Read only: it takes the active snapshot, not a newer one. */
+	cursor = SPI_cursor_open(NULL, plan_get(&select_snapshots), values, NULL, true);
 	for (;;)
 	{
-		AggregateKey key;
 		bool		isnull;
 		Datum		row[3];
 		bool		nulls[3] = {false};
@@ -422,20 +731,23 @@ dugong_verify_snapshots(PG_FUNCTION_ARGS)
 		SPI_cursor_fetch(cursor, true, 1);
 		if (SPI_processed == 0)
 			break;
-		key.type_id = type->id;
-		row[0] = plan_result(0, 1, &isnull);
-		row[1] = plan_result(0, 2, &isnull);
-		row[2] = plan_result(0, 3, &isnull);
-		key.id = *DatumGetUUIDP(row[0]);
-		key.tenant_id = DatumGetTextPP(row[1]);
-		if (!snapshot_is_right(&key, DatumGetInt64(row[2]), DatumGetByteaPP(plan_result(0, 4, &isnull))))
-		{
+		old = MemoryContextSwitchTo(context);
+		for (int i = 0; i < 3; i++)
+			row[i] = plan_result(0, i + 1, &isnull);
+		verification.key.id = *DatumGetUUIDP(row[0]);
+		verification.key.tenant_id = DatumGetTextPP(row[1]);
+		verification.sequence_number = DatumGetInt64(row[2]);
+		verification.stored = DatumGetByteaPP(plan_result(0, 4, &isnull));
+		if (!verify_and_repair(&verification))
 			tuplestore_putvalues(result->setResult, result->setDesc, row, nulls);
-			forget_snapshot(&key);
-		}
+		MemoryContextSwitchTo(old);
+		MemoryContextReset(context);
+		SPI_freetuptable(SPI_tuptable);
 	}
 	SPI_cursor_close(cursor);
 	SPI_finish();
+	PopActiveSnapshot();
+	UnregisterSnapshot(verification.snapshot);
 	return (Datum) 0;
 }
 
@@ -443,4 +755,5 @@ void
 snapshot_init(void)
 {
 	append_set_hook(after_append);
+	RegisterXactCallback(at_transaction_end, NULL);
 }

@@ -11,6 +11,5 @@
 
 extern void snapshot_init(void);
 extern void snapshot_restore(Aggregate *aggregate, int64 to_sequence_number, Snapshot snapshot);
-extern bool snapshot_take(Aggregate *aggregate);
 
 #endif							/* DUGONG_SNAPSHOT_H */

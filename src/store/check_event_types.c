@@ -10,7 +10,6 @@
 #include "postgres.h"
 
 #include "access/table.h"
-#include "access/xact.h"
 #include "common/hashfn.h"
 #include "funcapi.h"
 #include "miscadmin.h"
@@ -22,8 +21,8 @@
 #include "utils/builtins.h"
 #include "utils/hsearch.h"
 #include "utils/memutils.h"
-#include "utils/resowner.h"
 #include "utils/snapmgr.h"
+#include "util/attempt.h"
 
 PG_FUNCTION_INFO_V1(dugong_check_event_types);
 
@@ -122,34 +121,35 @@ note_failure(Check *check, Finding *finding, const LogRow *row, ErrorData *error
 	MemoryContextSwitchTo(check->event_context);
 }
 
-/* Checks an event in a subtransaction, so that a failure is only noted. */
+/* An event that is being checked. */
+typedef struct CheckedEvent
+{
+	Check	   *check;
+	Finding    *finding;
+	const LogRow *row;
+} CheckedEvent;
+
+static void
+check_one(void *arg)
+{
+	CheckedEvent *event = arg;
+
+	check_event(event->check, event->row, event->finding);
+}
+
+/* Checks an event; that it does not pass is only noted. */
 static void
 try_event(Check *check, Finding *finding, const LogRow *row)
 {
-	ResourceOwner owner = CurrentResourceOwner;
+	CheckedEvent event = {check, finding, row};
+	ErrorData  *error;
 
-	BeginInternalSubTransaction(NULL);
 	MemoryContextSwitchTo(check->event_context);
-	PG_TRY();
-	{
-		check_event(check, row, finding);
-		ReleaseCurrentSubTransaction();
-	}
-	PG_CATCH();
-	{
-		ErrorData  *error;
-
-		MemoryContextSwitchTo(check->event_context);
-		error = CopyErrorData();
-		if (is_foreign_error(error))
-			PG_RE_THROW();
-		FlushErrorState();
-		RollbackAndReleaseCurrentSubTransaction();
-		MemoryContextSwitchTo(check->event_context);
+	error = attempt(check_one, &event);
+	if (error && is_foreign_error(error))
+		ReThrowError(error);
+	if (error)
 		note_failure(check, finding, row, error);
-	}
-	PG_END_TRY();
-	CurrentResourceOwner = owner;
 	MemoryContextSwitchTo(check->context);
 	MemoryContextReset(check->event_context);
 }

@@ -14,6 +14,7 @@
 #include "access/xact.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_class.h"
+#include "common/hashfn.h"
 #include "compat.h"
 #include "store/log.h"
 #include "utils/builtins.h"
@@ -217,6 +218,43 @@ log_row_key(const LogRow *row, AggregateKey *key)
 	key->type_id = DatumGetInt32(log_row_value(row, LOG_AGGREGATE_TYPE_ID));
 	key->id = *DatumGetUUIDP(log_row_value(row, LOG_AGGREGATE_ID));
 	key->tenant_id = DatumGetTextPP(log_row_value(row, LOG_TENANT_ID));
+}
+
+static uint32
+key_hash(const void *key, Size size)
+{
+	const AggregateKey *aggregate = key;
+
+	return hash_bytes(aggregate->id.data, UUID_LEN);
+}
+
+static int
+key_compare(const void *one, const void *other, Size size)
+{
+	const AggregateKey *a = one;
+	const AggregateKey *b = other;
+
+	return !(a->type_id == b->type_id && memcmp(&a->id, &b->id, UUID_LEN) == 0 &&
+			 VARSIZE_ANY_EXHDR(a->tenant_id) == VARSIZE_ANY_EXHDR(b->tenant_id) &&
+			 memcmp(VARDATA_ANY(a->tenant_id), VARDATA_ANY(b->tenant_id),
+					VARSIZE_ANY_EXHDR(a->tenant_id)) == 0);
+}
+
+/*
+ * A hash table whose entries begin with an AggregateKey.  Who enters one
+ * copies the key's tenant_id.
+ */
+HTAB *
+aggregate_table_create(const char *name, Size entry_size, MemoryContext context)
+{
+	HASHCTL		ctl = {0};
+
+	ctl.keysize = sizeof(AggregateKey);
+	ctl.entrysize = entry_size;
+	ctl.hash = key_hash;
+	ctl.match = key_compare;
+	ctl.hcxt = context;
+	return hash_create(name, 64, &ctl, HASH_ELEM | HASH_FUNCTION | HASH_COMPARE | HASH_CONTEXT);
 }
 
 /* Finds the last event of an aggregate that the snapshot sees. */

@@ -11,6 +11,7 @@
 #include "access/relscan.h"
 #include "access/sdir.h"
 #include "executor/tuptable.h"
+#include "utils/hsearch.h"
 #include "utils/rel.h"
 #include "utils/snapshot.h"
 #include "utils/timestamp.h"
@@ -94,6 +95,7 @@ extern void log_scan_first_events(LogScan *scan, Relation log, int32 type_id,
 extern bool log_scan_next(LogScan *scan);
 extern void log_scan_end(LogScan *scan);
 
+extern HTAB *aggregate_table_create(const char *name, Size entry_size, MemoryContext context);
 extern void log_row_set(LogRow *row, LogColumn column, Datum value);
 extern void log_row_from_slot(LogRow *row, TupleTableSlot *slot);
 extern void log_row_key(const LogRow *row, AggregateKey *key);

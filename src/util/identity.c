@@ -21,6 +21,28 @@
 #include "utils/syscache.h"
 #include "util/identity.h"
 
+/* A setting for as long as the identity is assumed. */
+void
+identity_set(const char *name, const char *value)
+{
+	(void) set_config_option(name, value, PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+}
+
+/*
+ * Assumes it even if nothing changes, so that settings go back at its end.
+ *
+ * flags: SECURITY_... of miscadmin.h; those that hold already stay.
+ */
+void
+identity_assume_anew(Identity *before, Oid role, int flags, const char *search_path)
+{
+	GetUserIdAndSecContext(&before->user, &before->sec_context);
+	SetUserIdAndSecContext(role, before->sec_context | flags);
+	before->guc_level = NewGUCNestLevel();
+	if (strcmp(namespace_search_path, search_path) != 0)
+		identity_set("search_path", search_path);
+}
+
 static void
 assume(Identity *before, Oid role, int flags, const char *search_path)
 {
@@ -29,11 +51,7 @@ assume(Identity *before, Oid role, int flags, const char *search_path)
 	if (before->user == role && (before->sec_context & flags) == flags &&
 		strcmp(namespace_search_path, search_path) == 0)
 		return;
-	SetUserIdAndSecContext(role, before->sec_context | flags);
-	before->guc_level = NewGUCNestLevel();
-	if (strcmp(namespace_search_path, search_path) != 0)
-		(void) set_config_option("search_path", search_path, PGC_USERSET,
-								 PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+	identity_assume_anew(before, role, flags, search_path);
 }
 
 /* For dugong's own work. */

@@ -21,6 +21,8 @@ typedef struct Identity
 
 extern void identity_assume(Identity *before, Oid role);
 extern void identity_assume_restricted(Identity *before, Oid role, const char *search_path);
+extern void identity_assume_anew(Identity *before, Oid role, int flags, const char *search_path);
+extern void identity_set(const char *name, const char *value);
 extern void require_execute(Oid function);
 extern void identity_restore(const Identity *before);
 

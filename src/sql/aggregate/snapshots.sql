@@ -24,18 +24,18 @@ AS 'MODULE_PATHNAME', 'dugong_take_snapshot';
 COMMENT ON FUNCTION dugong.take_snapshot(text, uuid, text, text) IS
     'takes a snapshot of an aggregate now; false if it has no events, is deleted, or its state cannot be stored';
 
-CREATE FUNCTION dugong.drop_snapshots(aggregate_type text DEFAULT NULL, origin text DEFAULT NULL) RETURNS bigint
+CREATE FUNCTION dugong.drop_snapshots(aggregate_type text, origin text DEFAULT NULL) RETURNS bigint
 LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'dugong_drop_snapshots';
 COMMENT ON FUNCTION dugong.drop_snapshots(text, text) IS
-    'forgets all snapshots of an aggregate type, or of all types; returns how many there were';
+    'forgets all snapshots of an aggregate type; returns how many there were';
 
 CREATE FUNCTION dugong.verify_snapshots(aggregate_type text, origin text DEFAULT NULL)
 RETURNS TABLE (aggregate_id uuid, tenant_id text, sequence_number bigint)
 LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'dugong_verify_snapshots';
 COMMENT ON FUNCTION dugong.verify_snapshots(text, text) IS
-    'folds from the log and compares with the snapshots that are in use; reports and forgets those that are wrong';
+    'folds from the log and compares with the snapshots that are in use; reports and repairs those that are wrong';
 
 CREATE FUNCTION dugong.snapshot_is_valid(aggregate_type_id int, fingerprint bigint) RETURNS boolean
 LANGUAGE c STABLE STRICT PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'dugong_snapshot_is_valid';

@@ -1,0 +1,14 @@
+/*
+ * attempt.h
+ *		Work that may fail without failing what it is part of.
+ */
+#ifndef DUGONG_ATTEMPT_H
+#define DUGONG_ATTEMPT_H
+
+#include "postgres.h"
+
+typedef void (*AttemptAction) (void *arg);
+
+extern ErrorData *attempt(AttemptAction action, void *arg);
+
+#endif							/* DUGONG_ATTEMPT_H */
