@@ -47,9 +47,11 @@
 
 /* 16 made privilege checks one function for all kinds of objects. */
 #if PG_VERSION_NUM >= 160000
+#define table_ownercheck(oid, role) object_ownercheck(RelationRelationId, oid, role)
 #define function_aclcheck(oid, role) object_aclcheck(ProcedureRelationId, oid, role, ACL_EXECUTE)
 #define type_aclcheck(oid, role) object_aclcheck(TypeRelationId, oid, role, ACL_USAGE)
 #else
+#define table_ownercheck(oid, role) pg_class_ownercheck(oid, role)
 #define function_aclcheck(oid, role) pg_proc_aclcheck(oid, role, ACL_EXECUTE)
 #define type_aclcheck(oid, role) pg_type_aclcheck(oid, role, ACL_USAGE)
 #endif

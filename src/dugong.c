@@ -10,8 +10,11 @@
 #include "fmgr.h"
 #include "guc.h"
 #include "miscadmin.h"
+#include "projection/handler.h"
+#include "projection/inline.h"
 #include "projection/launch.h"
 #include "projection/launcher.h"
+#include "projection/projection.h"
 #include "store/aggregate_lock.h"
 #include "store/aggregate_type.h"
 #include "store/event_type.h"
@@ -34,6 +37,9 @@ _PG_init(void)
 	restore_init();
 	guard_init();
 	publish_init();
+	projection_init();
+	handler_init();
+	inline_init();
 	launch_init();
 	launcher_init();
 }

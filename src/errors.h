@@ -29,4 +29,9 @@
 /* the aggregate belongs to another origin */
 #define ERRCODE_DUGONG_OTHER_ORIGIN MAKE_SQLSTATE('U', 'G', '0', '0', '9')
 
+/* what is waited for would be the caller's own transaction's doing */
+#define ERRCODE_DUGONG_OWN_TRANSACTION MAKE_SQLSTATE('U', 'G', '0', '1', '0')
+/* what was waited for has not come in time */
+#define ERRCODE_DUGONG_TIMEOUT MAKE_SQLSTATE('U', 'G', '0', '1', '1')
+
 #endif							/* DUGONG_ERRORS_H */

@@ -21,6 +21,8 @@ char	   *dugong_metadata;
 bool		dugong_allow_drop;
 int			dugong_batch_size;
 int			dugong_poll_interval;
+int			dugong_max_attempts;
+int			dugong_retry_pause;
 int			dugong_max_workers;
 
 /* Accepts an empty string, or a UUID in the form that uuid_out() prints. */
@@ -98,10 +100,20 @@ define_behaviour(void)
 							&dugong_poll_interval, 10000, 100, INT_MAX,
 							PGC_SIGHUP, GUC_UNIT_MS,
 							NULL, NULL, NULL);
+	DefineCustomIntVariable("dugong.max_attempts",
+							"Number of tries at an event that a projection cannot handle, before it is a dead letter.",
+							NULL,
+							&dugong_max_attempts, 8, 1, 100, PGC_SIGHUP, 0,
+							NULL, NULL, NULL);
+	DefineCustomIntVariable("dugong.retry_pause",
+							"Time before such an event is tried again.",
+							"It doubles with each try, up to an hour.",
+							&dugong_retry_pause, 1000, 1, 3600000, PGC_SIGHUP, GUC_UNIT_MS,
+							NULL, NULL, NULL);
 	DefineCustomIntVariable("dugong.max_workers",
-							"Number of background workers in a database; 0 starts none.",
+							"Number of background workers in a database, as far as there are projections for them; 0 starts none.",
 							"Without a worker, CALL dugong.run_projections() keeps the query models.",
-							&dugong_max_workers, 1, 0, 1, PGC_SUSET, 0,
+							&dugong_max_workers, 2, 0, MAX_WORKERS, PGC_SUSET, 0,
 							NULL, NULL, NULL);
 }
 

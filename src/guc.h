@@ -18,7 +18,11 @@ extern char *dugong_origin;		/* of new aggregate types; "" = the database's name
 extern bool dugong_allow_drop;	/* may the log be dropped while it holds events? */
 extern int	dugong_batch_size;	/* events that a projection takes per transaction */
 extern int	dugong_poll_interval;	/* ms between two polls nobody asked for */
+extern int	dugong_max_attempts;	/* at what a projection has set aside */
+extern int	dugong_retry_pause; /* ms before the second of those; doubles */
 extern int	dugong_max_workers; /* workers per database; 0 = none */
+
+#define MAX_WORKERS 64			/* that dugong.max_workers may say */
 
 extern void guc_init(void);
 

@@ -25,6 +25,7 @@
 #include "access/table.h"
 #include "aggregate/fingerprint.h"
 #include "catalog/indexing.h"
+#include "catalog/namespace.h"
 #include "catalog/pg_aggregate.h"
 #include "catalog/pg_constraint.h"
 #include "catalog/pg_depend.h"
@@ -47,6 +48,7 @@
 #include "utils/regproc.h"
 #include "utils/syscache.h"
 #include "utils/typcache.h"
+#include "utils/varlena.h"
 
 typedef struct Known
 {
@@ -417,4 +419,34 @@ fingerprint_get(const AggregateType *type)
 	entry = hash_search(known, &type->id, HASH_ENTER, NULL);
 	entry->fingerprint = fingerprint;
 	return fingerprint;
+}
+
+/* A fingerprint that also covers a function, with what it depends on. */
+int64
+fingerprint_add_function(int64 fingerprint, const char *signature)
+{
+	Mix			mix = {.hash = (uint64) fingerprint};
+
+	mix_signature(&mix, signature);
+	return (int64) mix.hash;
+}
+
+/*
+ * A fingerprint that also covers the columns of a table.
+ *
+ * name: qualified, quoted as SQL needs it.  A table that is gone counts with
+ * its name alone.
+ */
+int64
+fingerprint_add_table(int64 fingerprint, const char *name)
+{
+	Mix			mix = {.hash = (uint64) fingerprint};
+	RangeVar   *table = makeRangeVarFromNameList(textToQualifiedNameList(cstring_to_text(name)));
+	Oid			relid = RangeVarGetRelid(table, NoLock, true);
+	Oid			type = OidIsValid(relid) ? get_rel_type_id(relid) : InvalidOid;
+
+	mix_string(&mix, name);
+	if (OidIsValid(type))
+		mix_type(&mix, type);
+	return (int64) mix.hash;
 }

@@ -92,6 +92,13 @@ fold_oid(const AggregateType *type)
 	return DatumGetObjectId(DirectFunctionCall1(regprocedurein, CStringGetDatum(type->fold)));
 }
 
+/* The type of the states that a type's fold gives; 55000 if it has none, 42883 if it is gone. */
+Oid
+fold_result_type(const AggregateType *type)
+{
+	return get_func_rettype(fold_oid(type));
+}
+
 static void
 read_initial(Fold *fold, HeapTuple tuple)
 {

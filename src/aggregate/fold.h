@@ -33,6 +33,7 @@ typedef struct Fold
 } Fold;
 
 extern void fold_check(Oid oid);
+extern Oid	fold_result_type(const AggregateType *type);
 extern void fold_open(Fold *fold, const AggregateType *type);
 extern Datum fold_step(Fold *fold, Datum state, bool *isnull, Datum event, bool first);
 extern Datum fold_finish(Fold *fold, Datum state, bool *isnull);

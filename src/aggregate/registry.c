@@ -11,7 +11,6 @@
 #include "access/table.h"
 #include "access/xact.h"
 #include "aggregate/fold.h"
-#include "catalog/namespace.h"
 #include "catalog/pg_proc.h"
 #include "catalog/pg_type.h"
 #include "commands/dbcommands.h"
@@ -149,18 +148,6 @@ check_new_name(const char *origin, const char *name)
 				 errdetail("Another origin and aggregate type give the same name.")));
 }
 
-/*
- * The search_path that the type's code will have: the caller's, with the
- * session's temporary objects last, so that they hide nothing.
- */
-static char *
-registered_search_path(void)
-{
-	if (strstr(namespace_search_path, "pg_temp") != NULL || namespace_search_path[0] == '\0')
-		return namespace_search_path[0] ? namespace_search_path : FIXED_SEARCH_PATH;
-	return psprintf("%s, pg_temp", namespace_search_path);
-}
-
 /* create_aggregate_type(name, fold, snapshot_interval, strict, depends_on, origin, external) */
 Datum
 dugong_create_aggregate_type(PG_FUNCTION_ARGS)
@@ -193,7 +180,7 @@ dugong_create_aggregate_type(PG_FUNCTION_ARGS)
 	values[4] = PG_GETARG_DATUM(2);
 	values[5] = BoolGetDatum(strict);
 	values[6] = BoolGetDatum(external);
-	values[7] = CStringGetTextDatum(registered_search_path());
+	values[7] = CStringGetTextDatum(identity_search_path());
 	nulls[8] = depends_on == (Datum) 0;
 	values[8] = depends_on;
 	change_registry(&insert_type, values, nulls);
@@ -255,7 +242,7 @@ dugong_alter_aggregate_type(PG_FUNCTION_ARGS)
 	values[2] = PG_GETARG_DATUM(2);
 	values[3] = PG_GETARG_DATUM(3);
 	values[4] = owner ? CStringGetTextDatum(owner) : (Datum) 0;
-	values[5] = fold ? CStringGetTextDatum(registered_search_path()) : (Datum) 0;
+	values[5] = fold ? CStringGetTextDatum(identity_search_path()) : (Datum) 0;
 	values[6] = depends_on;
 	change_registry(&update_type, values, nulls);
 	PG_RETURN_VOID();

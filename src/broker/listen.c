@@ -10,12 +10,33 @@
 
 #include "broker/listen.h"
 #include "commands/async.h"
+#include "nodes/pg_list.h"
+#include "utils/memutils.h"
+
+static List *channels;			/* char *, in TopMemoryContext: listened to, or about to be */
 
 /* Takes effect when the current transaction commits. */
 void
 listen_to(const char *channel)
 {
+	MemoryContext old;
+	ListCell   *cell;
+
+	foreach(cell, channels)
+		if (strcmp(lfirst(cell), channel) == 0)
+			return;
 	Async_Listen(channel);
+	old = MemoryContextSwitchTo(TopMemoryContext);
+	channels = lappend(channels, pstrdup(channel));
+	MemoryContextSwitchTo(old);
+}
+
+/* After an abort, nobody knows which of them it took along. */
+void
+listen_forget(void)
+{
+	list_free_deep(channels);
+	channels = NIL;
 }
 
 /*

@@ -7,6 +7,7 @@
 
 #include "postgres.h"
 
+extern void listen_forget(void);
 extern void listen_to(const char *channel);
 extern bool listen_receive(void);
 

@@ -40,6 +40,14 @@ typedef struct Mark
 /* List of Mark, one per type and level, in TopTransactionContext */
 static List *marks;
 
+static PublishHook hook;
+
+void
+publish_set_hook(PublishHook new_hook)
+{
+	hook = new_hook;
+}
+
 static Mark *
 mark_find(const AggregateType *type, int level)
 {
@@ -107,6 +115,8 @@ dugong_event_mark(PG_FUNCTION_ARGS)
 	position = heap_getattr(trigger->tg_trigtuple, LOG_POSITION, desc, &isnull);
 	mark_add(mark_get(type, GetCurrentTransactionNestLevel()),
 			 DatumGetInt64(position), 1);
+	if (hook)
+		hook(type, trigger->tg_trigtuple);
 	return PointerGetDatum(NULL);
 }
 

@@ -7,6 +7,13 @@
 
 #include "postgres.h"
 
+#include "access/htup.h"
+#include "store/aggregate_type.h"
+
+/* Called for each event that was appended, its row in the log. */
+typedef void (*PublishHook) (const AggregateType *type, HeapTuple tuple);
+
+extern void publish_set_hook(PublishHook hook);
 extern void publish_init(void);
 extern bool publish_pending(void);
 

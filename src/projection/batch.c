@@ -1,6 +1,6 @@
 /*
  * batch.c
- *		One step of a projection: read, build, write, move the checkpoint.
+ *		One step of a projection: read, handle, move the checkpoint.
  *
  * Order: the projection's lock, then one snapshot, then the checkpoint.  All
  * of the log is read under that snapshot, first what has appeared in the
@@ -11,81 +11,72 @@
  *
  * If the holes alone fill the batch, nothing above is read, and holes beyond
  * the last event read stay as they are.
+ *
+ * When a batch has failed, its caller tries a smaller one, down to one event.
+ * If that fails, its aggregate is set aside (parked.c), in the batch that
+ * moves the checkpoint past it.
  */
 #include "postgres.h"
 
+#include <limits.h>
+
 #include "access/table.h"
 #include "access/xact.h"
-#include "common/hashfn.h"
 #include "guc.h"
 #include "miscadmin.h"
 #include "projection/batch.h"
 #include "projection/checkpoint.h"
-#include "projection/query_model.h"
+#include "projection/failure.h"
+#include "projection/parked.h"
+#include "projection/work.h"
 #include "store/log.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
+#include "util/attempt.h"
 #include "util/fault.h"
 #include "util/identity.h"
-#include "util/private_lock.h"
+#include "util/ids.h"
 
-/* An aggregate that has events in the batch. */
-typedef struct Change
+/* A batch ends when it has read so many bytes of events. */
+#define MAX_BATCH_BYTES (16 * 1024 * 1024)
+
+/* So many aggregates are remembered as written ahead of the checkpoint. */
+#define MAX_AHEAD 10000
+
+/* A row of checkpoint_ahead(). */
+typedef struct Ahead
 {
 	AggregateKey key;
-} Change;
+	int64		built;			/* sequence number that its state covers */
+} Ahead;
 
 typedef struct Batch
 {
+	const BatchRequest *request;
 	const Projection *projection;
 	Relation	log;
 	Snapshot	snapshot;
 	Checkpoint	checkpoint;
-	int			nevents;		/* read so far, of all types */
-	HTAB	   *changes;		/* Change, by key */
+	Work		work;
+	bool		has_parked;		/* are aggregates of the projection set aside? */
+	int			nread;			/* events so far, of all types */
+	int			nhandled;		/* of those, that are to be handled */
 } Batch;
 
-static uint32
-change_hash(const void *key, Size size)
-{
-	const AggregateKey *aggregate = key;
-
-	return hash_bytes(aggregate->id.data, UUID_LEN);
-}
-
-static int
-change_compare(const void *one, const void *other, Size size)
-{
-	const AggregateKey *a = one;
-	const AggregateKey *b = other;
-
-	return !(memcmp(&a->id, &b->id, UUID_LEN) == 0 &&
-			 VARSIZE_ANY_EXHDR(a->tenant_id) == VARSIZE_ANY_EXHDR(b->tenant_id) &&
-			 memcmp(VARDATA_ANY(a->tenant_id), VARDATA_ANY(b->tenant_id),
-					VARSIZE_ANY_EXHDR(a->tenant_id)) == 0);
-}
-
 static void
-batch_begin(Batch *batch, const Projection *projection)
+batch_begin(Batch *batch, const BatchRequest *request, const Projection *projection)
 {
-	HASHCTL		ctl = {0};
-
 	memset(batch, 0, sizeof(*batch));
+	batch->request = request;
 	batch->projection = projection;
 	batch->log = log_open(AccessShareLock);
 	CommandCounterIncrement();
 	batch->snapshot = RegisterSnapshot(GetTransactionSnapshot());
 	PushActiveSnapshot(batch->snapshot);
-	checkpoint_load(&batch->checkpoint, projection->name);
-
-	ctl.keysize = sizeof(AggregateKey);
-	ctl.entrysize = sizeof(Change);
-	ctl.hash = change_hash;
-	ctl.match = change_compare;
-	ctl.hcxt = CurrentMemoryContext;
-	batch->changes = hash_create("dugong changes", 256, &ctl,
-								 HASH_ELEM | HASH_FUNCTION | HASH_COMPARE | HASH_CONTEXT);
+	checkpoint_load(&batch->checkpoint, projection);
+	batch->has_parked = parked_any(projection->name);
+	work_begin(&batch->work, projection, request->own_transaction, batch->log, batch->snapshot);
 }
 
 static void
@@ -96,24 +87,47 @@ batch_end(Batch *batch)
 	table_close(batch->log, NoLock);
 }
 
-/* Notes that the aggregate of an event has changed. */
+static bool
+is_full(const Batch *batch)
+{
+	return batch->nread >= dugong_batch_size || batch->nhandled >= batch->request->limit ||
+		batch->work.bytes >= MAX_BATCH_BYTES;
+}
+
+/* Does the query model have the state at that event, or a later one? */
+static bool
+is_ahead(const Batch *batch, const AggregateKey *key, int64 sequence_number)
+{
+	HTAB	   *ahead = checkpoint_ahead(&batch->checkpoint);
+	const Ahead *entry = ahead ? hash_search(ahead, key, HASH_FIND, NULL) : NULL;
+
+	return entry && entry->built >= sequence_number;
+}
+
+/* Collects an event that was read. */
 static void
-note_change(Batch *batch, TupleTableSlot *slot)
+note_event(Batch *batch, TupleTableSlot *slot)
 {
 	LogRow		row;
 	AggregateKey key;
 	Change	   *change;
 	bool		found;
 
-	batch->nevents++;
+	batch->nread++;
 	log_row_from_slot(&row, slot);
 	log_row_key(&row, &key);
-	if (key.type_id != batch->projection->type->id)
+	if (!projection_reads(batch->projection, key.type_id, DatumGetTextPP(log_row_value(&row, LOG_TYPE))) ||
+		is_ahead(batch, &key, DatumGetInt64(log_row_value(&row, LOG_SEQUENCE_NUMBER))))
 		return;
-	change = hash_search(batch->changes, &key, HASH_ENTER, &found);
+	change = work_find(&batch->work, &key, &found);
 	if (!found)
-		change->key.tenant_id =
-			DatumGetTextPCopy(log_row_value(&row, LOG_TENANT_ID));
+		change->skipped = batch->has_parked && parked_is(batch->projection->name, &key);
+	work_note(change, &row, !found);
+	if (change->skipped)
+		return;
+	batch->nhandled++;
+	if (!projection_is_of_states(batch->projection))
+		work_add_event(&batch->work, slot);
 }
 
 static int64
@@ -124,14 +138,46 @@ slot_position(TupleTableSlot *slot)
 	return DatumGetInt64(slot_getattr(slot, LOG_POSITION, &isnull));
 }
 
+/* Neighbouring holes mostly have the same candidates: the last answers are kept. */
+#define KNOWN_CANDIDATES 64
+
+typedef struct KnownCandidates
+{
+	uint64		xids[KNOWN_CANDIDATES]; /* 0 = none */
+	bool		ended[KNOWN_CANDIDATES];
+} KnownCandidates;
+
+static bool
+has_ended(KnownCandidates *known, uint64 xid, Snapshot snapshot)
+{
+	int			slot = xid % KNOWN_CANDIDATES;
+
+	if (known->xids[slot] != xid)
+	{
+		known->xids[slot] = xid;
+		known->ended[slot] = candidate_has_ended(xid, snapshot);
+	}
+	return known->ended[slot];
+}
+
+/* Has nobody ended who may fill a hole that somebody may fill? */
+static bool
+is_unchanged(const Batch *batch, KnownCandidates *known, const Hole *hole)
+{
+	for (int i = 0; i < hole->candidates.count; i++)
+		if (has_ended(known, hole->candidates.xids[i], batch->snapshot))
+			return false;
+	return hole->candidates.count > 0;
+}
+
 /* The candidates of a hole that have not ended, as the snapshot sees them. */
 static Candidates
-still_running(const Batch *batch, const Hole *hole)
+still_running(const Batch *batch, KnownCandidates *known, const Hole *hole)
 {
 	Candidates	running = {0, palloc(Max(hole->candidates.count, 1) * sizeof(uint64))};
 
 	for (int i = 0; i < hole->candidates.count; i++)
-		if (!candidate_has_ended(hole->candidates.xids[i], batch->snapshot))
+		if (!has_ended(known, hole->candidates.xids[i], batch->snapshot))
 			running.xids[running.count++] = hole->candidates.xids[i];
 	return running;
 }
@@ -155,8 +201,8 @@ probe_hole(Batch *batch, const Hole *hole, const Candidates *running)
 		if (position > next && running)
 			checkpoint_add_hole(&batch->checkpoint, next, position - 1, running);
 		next = position + 1;
-		note_change(batch, scan.slot);
-		limit = batch->nevents >= dugong_batch_size;
+		note_event(batch, scan.slot);
+		limit = is_full(batch);
 	}
 	log_scan_end(&scan);
 
@@ -174,6 +220,7 @@ static void
 read_holes(Batch *batch)
 {
 	Checkpoint *checkpoint = &batch->checkpoint;
+	KnownCandidates known = {0};
 	Candidates	here;
 	ListCell   *cell;
 
@@ -184,15 +231,15 @@ read_holes(Batch *batch)
 		Hole	   *hole = lfirst(cell);
 		Candidates	running;
 
-		if (batch->nevents >= dugong_batch_size)
+		if (is_full(batch))
 			break;
 		if (checkpoint->foreign)
 			running = here;
 		else
 		{
-			running = still_running(batch, hole);
-			if (running.count == hole->candidates.count && running.count > 0)
+			if (is_unchanged(batch, &known, hole))
 				continue;
+			running = still_running(batch, &known, hole);
 		}
 		checkpoint->removed = lappend(checkpoint->removed, hole);
 		probe_hole(batch, hole,
@@ -200,9 +247,13 @@ read_holes(Batch *batch)
 	}
 }
 
-/* Reads on from the position, and notes the holes that it passes. */
+/*
+ * Reads on from the position, and notes the holes that it passes.
+ *
+ * last: does not go beyond.
+ */
 static void
-read_above(Batch *batch)
+read_above(Batch *batch, int64 last)
 {
 	Checkpoint *checkpoint = &batch->checkpoint;
 	List	   *starts = NIL;
@@ -210,9 +261,9 @@ read_above(Batch *batch)
 	Candidates	candidates;
 	ListCell   *cell;
 
-	log_scan_positions(&scan, batch->log, checkpoint->position + 1, PG_INT64_MAX,
+	log_scan_positions(&scan, batch->log, checkpoint->position + 1, last,
 					   ForwardScanDirection, batch->snapshot);
-	while (batch->nevents < dugong_batch_size && log_scan_next(&scan))
+	while (!is_full(batch) && log_scan_next(&scan))
 	{
 		int64		position = slot_position(scan.slot);
 
@@ -226,7 +277,7 @@ read_above(Batch *batch)
 			starts = lappend(starts, hole);
 		}
 		checkpoint->position = position;
-		note_change(batch, scan.slot);
+		note_event(batch, scan.slot);
 	}
 	log_scan_end(&scan);
 
@@ -241,87 +292,317 @@ read_above(Batch *batch)
 	}
 }
 
-/*
- * Builds each changed aggregate as the snapshot sees it, and writes it.  That
- * may be ahead of the batch: then a later batch writes it again.  To stop at
- * the batch's last event would fold an old aggregate from its first event on,
- * in every batch of a catch-up.
- */
 static void
-write_changes(Batch *batch)
+do_work(void *arg)
 {
-	QueryModel *model;
+	Batch	   *batch = arg;
+
+	work_do(&batch->work);
+	if (!batch->request->defers)
+		handler_fire_deferred(&batch->work.actor);
+}
+
+/* The change of a batch of one event that is to be handled; NULL if it has none. */
+static Change *
+only_change(Batch *batch)
+{
 	HASH_SEQ_STATUS seq;
 	Change	   *change;
 
-	if (hash_get_num_entries(batch->changes) == 0)
+	hash_seq_init(&seq, batch->work.changes);
+	while ((change = hash_seq_search(&seq)) != NULL)
+		if (!change->skipped)
+		{
+			hash_seq_term(&seq);
+			return change;
+		}
+	return NULL;
+}
+
+/* Is an error that of the event, so that the projection may go on without it? */
+static bool
+is_events_fault(const Batch *batch, const ErrorData *error)
+{
+	switch (failure_class(error))
+	{
+		case FAILURE_OF_SERVER:
+			return false;
+		case FAILURE_OF_MOMENT:
+			return !batch->request->patient;
+		case FAILURE_OF_HANDLER:
+			break;
+	}
+	return true;
+}
+
+/* Handles the one event of the batch, or sets its aggregate aside. */
+static void
+handle_isolated(Batch *batch)
+{
+	Change	   *change = only_change(batch);
+	ErrorData  *error = attempt(do_work, batch);
+	Parked		parked;
+
+	if (error == NULL)
 		return;
-	model = query_model_open(batch->projection->query_model);
-	hash_seq_init(&seq, batch->changes);
+	if (change == NULL || batch->projection->stops_on_error || !is_events_fault(batch, error))
+		ReThrowError(error);
+	parked.key = change->key;
+	parked.first = change->first;
+	parked.last = change->last;
+	parked.attempts = 1;
+	parked_add(batch->projection->name, &parked, &change->event_id, error);
+	failure_record(batch->projection->name, error, 0);
+	change->built = 0;
+	ereport(WARNING,
+			(errmsg("projection \"%s\" has set aggregate \"%s\" aside: %s", batch->projection->name,
+					uuid_to_cstring(&change->key.id), error->message),
+			 errhint("See dugong.dead_letters.")));
+}
+
+static void
+handle(Batch *batch)
+{
+	bool		before = handler_set_replaying(batch->checkpoint.position <= batch->checkpoint.replay_until &&
+											   batch->checkpoint.replay_until > 0);
+
+	PG_TRY();
+	{
+		work_prepare(&batch->work, batch->request->isolates);
+		if (batch->request->isolates)
+			handle_isolated(batch);
+		else
+			do_work(batch);
+	}
+	PG_FINALLY();
+	{
+		handler_set_replaying(before);
+	}
+	PG_END_TRY();
+}
+
+/* Events of aggregates that are set aside wait behind the one that failed. */
+static void
+extend_parked(Batch *batch)
+{
+	HASH_SEQ_STATUS seq;
+	Change	   *change;
+
+	if (!batch->has_parked)
+		return;
+	hash_seq_init(&seq, batch->work.changes);
+	while ((change = hash_seq_search(&seq)) != NULL)
+		if (change->skipped)
+			parked_extend(batch->projection->name, &change->key, change->last);
+}
+
+/* Remembers what was written ahead, for the batches that follow. */
+static void
+note_ahead(Batch *batch)
+{
+	CheckpointMemory *memory = batch->checkpoint.memory;
+	HTAB	   *ahead;
+	HASH_SEQ_STATUS seq;
+	Change	   *change;
+
+	hash_seq_init(&seq, batch->work.changes);
 	while ((change = hash_seq_search(&seq)) != NULL)
 	{
-		Aggregate	aggregate;
+		Ahead	   *entry;
+		bool		found;
 
-		aggregate_init(&aggregate, &change->key);
-		aggregate_build(&aggregate, batch->log, NULL, batch->snapshot);
-		query_model_write(model, &aggregate);
-		aggregate_free(&aggregate);
+		if (change->skipped || change->built <= change->last)
+			continue;
+		ahead = checkpoint_make_ahead(memory, sizeof(Ahead), MAX_AHEAD);
+		entry = hash_search(ahead, &change->key, HASH_ENTER, &found);
+		if (!found)
+			entry->key.tenant_id = checkpoint_keep_text(memory, change->key.tenant_id);
+		entry->built = change->built;
 	}
 }
 
+/* Reads what was handled before, and is again, by itself; false if there is nothing left of it. */
 static bool
-lock_projection(const char *name, bool wait)
+read_replayed(Batch *batch)
 {
-	uint64		key = hash_bytes_extended((const unsigned char *) name, strlen(name), 0);
-	LOCKTAG		tag = private_lock_tag(MyDatabaseId, LOCK_PROJECTION, key);
+	int			before = batch->nread;
 
-	return LockAcquire(&tag, ExclusiveLock, false, !wait) != LOCKACQUIRE_NOT_AVAIL;
+	if (batch->checkpoint.position >= batch->checkpoint.replay_until)
+		return false;
+	read_above(batch, batch->checkpoint.replay_until);
+	return batch->nread > before;
 }
 
 static BatchResult
-run_locked(const Projection *projection)
+run_locked(Batch *batch, BatchOutcome *outcome)
 {
-	Batch		batch;
-	bool		full;
+	bool		more;
 
-	batch_begin(&batch, projection);
-	read_holes(&batch);
+	read_holes(batch);
 	fault_point("projection-between-reads");
-	if (batch.nevents < dugong_batch_size)
-		read_above(&batch);
-	write_changes(&batch);
+	more = !is_full(batch) && read_replayed(batch);
+	if (!is_full(batch) && !more)
+		read_above(batch, PG_INT64_MAX);
+	if (batch->nhandled > 0)
+		handle(batch);
+	extend_parked(batch);
 	fault_point("projection-before-checkpoint");
-	if (batch.nevents > 0 || batch.checkpoint.removed != NIL)
-		checkpoint_save(&batch.checkpoint, projection->name);
-	full = batch.nevents >= dugong_batch_size;
-	batch_end(&batch);
-	return full ? BATCH_MORE : BATCH_DONE;
+	if (batch->nread > 0 || batch->checkpoint.removed != NIL)
+	{
+		checkpoint_save(&batch->checkpoint, batch->projection, batch->nhandled);
+		note_ahead(batch);
+	}
+	outcome->handled = batch->nhandled;
+	outcome->position = batch->checkpoint.position;
+	return is_full(batch) || more ? BATCH_MORE : BATCH_DONE;
 }
 
-/*
- * Runs one batch of a projection in the current transaction, with the rights
- * of the log's owner.
- *
- * wait: wait for a session that has the projection, or return BATCH_BUSY?
- */
-BatchResult
-batch_run(const Projection *projection, bool wait)
+/* What a batch does, once the projection's lock is held. */
+typedef BatchResult (*BatchAction) (Batch *batch, BatchOutcome *outcome);
+
+/* Runs an action with the rights of the log's owner, if the projection is to run. */
+static BatchResult
+with_projection(const BatchRequest *request, BatchAction action, BatchOutcome *outcome)
 {
 	MemoryContext context;
 	MemoryContext old;
 	Identity	before;
-	BatchResult result;
+	const Projection *projection;
+	BatchResult result = BATCH_DONE;
 
-	if (!lock_projection(projection->name, wait))
+	memset(outcome, 0, sizeof(*outcome));
+	if (!projection_lock(request->projection, request->wait))
 		return BATCH_BUSY;
-
 	context = AllocSetContextCreate(CurrentMemoryContext, "dugong batch",
 									ALLOCSET_DEFAULT_SIZES);
 	old = MemoryContextSwitchTo(context);
 	identity_assume(&before, dugong_owner());
-	result = run_locked(projection);
+	projection = projection_find(request->projection);
+	if (projection && !projection->is_inline && projection->state == PROJECTION_RUNNING)
+	{
+		Batch		batch;
+
+		batch_begin(&batch, request, projection);
+		result = action(&batch, outcome);
+		batch_end(&batch);
+	}
 	identity_restore(&before);
 	MemoryContextSwitchTo(old);
 	MemoryContextDelete(context);
 	return result;
+}
+
+/*
+ * Runs one batch of a projection in the current transaction.
+ */
+BatchResult
+batch_run(const BatchRequest *request, BatchOutcome *outcome)
+{
+	return with_projection(request, run_locked, outcome);
+}
+
+/* Collects one event of what waits: the last, whose state covers all, or the first for a handler of events. */
+static void
+collect_parked(Batch *batch, const Parked *parked)
+{
+	bool		states = projection_is_of_states(batch->projection);
+	LogScan		scan;
+	bool		found = false;
+
+	log_scan_stream(&scan, batch->log, &parked->key, parked->first, parked->last,
+					states ? BackwardScanDirection : ForwardScanDirection, batch->snapshot);
+	while (!found && log_scan_next(&scan))
+	{
+		LogRow		row;
+		Change	   *change;
+
+		CHECK_FOR_INTERRUPTS();
+		log_row_from_slot(&row, scan.slot);
+		if (!projection_reads(batch->projection, parked->key.type_id, DatumGetTextPP(log_row_value(&row, LOG_TYPE))))
+			continue;
+		change = work_find(&batch->work, &parked->key, &found);
+		work_note(change, &row, true);
+		found = true;
+		batch->nhandled++;
+		if (!states)
+			work_add_event(&batch->work, scan.slot);
+	}
+	log_scan_end(&scan);
+}
+
+/* What was collected of a parked aggregate is handled: the rest waits on. */
+static void
+advance_parked(Batch *batch, Parked *parked)
+{
+	const Change *change = only_change(batch);
+
+	if (change == NULL || change->last >= parked->last || projection_is_of_states(batch->projection))
+	{
+		parked_remove(batch->projection->name, &parked->key);
+		return;
+	}
+	parked->first = change->last + 1;
+	parked_advance(batch->projection->name, parked);
+}
+
+static BatchResult
+retry_locked(Batch *batch, BatchOutcome *outcome)
+{
+	Parked		parked;
+	ErrorData  *error = NULL;
+	const Change *change;
+
+	if (!batch->has_parked || !parked_take_due(batch->projection->name, &parked))
+		return BATCH_DONE;
+	collect_parked(batch, &parked);
+	change = only_change(batch);
+	if (change != NULL)
+	{
+		work_prepare(&batch->work, true);
+		error = attempt(do_work, batch);
+	}
+	outcome->handled = batch->nhandled;
+	if (error == NULL)
+	{
+		advance_parked(batch, &parked);
+		return BATCH_MORE;
+	}
+	if (failure_class(error) == FAILURE_OF_SERVER)
+		ReThrowError(error);
+	if (!projection_is_of_states(batch->projection))
+		parked.first = change->first;
+	parked.attempts++;
+	parked_add(batch->projection->name, &parked, &change->event_id, error);
+	return BATCH_MORE;
+}
+
+/*
+ * Tries again what a projection has set aside and is due: one aggregate, or
+ * one event.  BATCH_MORE if there was one.
+ */
+BatchResult
+batch_retry(const BatchRequest *request)
+{
+	BatchOutcome outcome;
+
+	return with_projection(request, retry_locked, &outcome);
+}
+
+#define LIMIT_FACTOR 8
+
+/* After a failure: the next batch is smaller, and one of a single event isolates it. */
+void
+batch_smaller(BatchRequest *request)
+{
+	request->limit = Max(Min(request->limit, dugong_batch_size) / LIMIT_FACTOR, 1);
+	request->isolates = request->limit == 1;
+}
+
+/* After a success: the next one is larger. */
+void
+batch_larger(BatchRequest *request)
+{
+	request->limit = request->limit > INT_MAX / LIMIT_FACTOR ? INT_MAX : request->limit * LIMIT_FACTOR;
+	request->isolates = false;
+	request->patient = true;
 }

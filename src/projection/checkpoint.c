@@ -6,19 +6,83 @@
  * may still fill (dugong.checkpoint_holes), a row for each range of
  * neighbouring positions, so that a poll writes only what changes.
  *
+ * A session remembers the holes, so that a poll reads only the position: there
+ * may be thousands while one appender stays open.  What it remembers belongs
+ * to one version of the checkpoint's row, known by its xmin and its counter;
+ * it is dropped if the row is another one.
+ *
  * Whoever loads or saves one holds the projection's lock.
  */
 #include "postgres.h"
+
+#include <math.h>
 
 #include "access/xact.h"
 #include "catalog/pg_type.h"
 #include "miscadmin.h"
 #include "projection/checkpoint.h"
 #include "store/home.h"
+#include "store/log.h"
 #include "store/restore.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
+#include "utils/memutils.h"
 #include "util/plan.h"
+
+#define RATE_WINDOW 10.0		/* seconds that a rate looks back */
+
+/* What this session knows of a version of a checkpoint's row. */
+struct CheckpointMemory
+{
+	char		projection[NAMEDATALEN];	/* hash key */
+	MemoryContext context;
+	TransactionId xmin;			/* of the version; invalid = nothing is known */
+	int64		batches;		/* of the version */
+	List	   *holes;
+	HTAB	   *ahead;			/* see checkpoint_ahead(); or NULL */
+	MemoryContext ahead_context;	/* holds that, under context */
+};
+
+static HTAB *memories;			/* in CacheMemoryContext */
+
+static CheckpointMemory *
+find_memory(const char *projection)
+{
+	CheckpointMemory *memory;
+	char		key[NAMEDATALEN] = {0};
+	bool		found;
+
+	if (memories == NULL)
+	{
+		HASHCTL		ctl = {0};
+
+		ctl.keysize = NAMEDATALEN;
+		ctl.entrysize = sizeof(CheckpointMemory);
+		ctl.hcxt = CacheMemoryContext;
+		memories = hash_create("dugong checkpoints", 16, &ctl, HASH_ELEM | HASH_STRINGS | HASH_CONTEXT);
+	}
+	strlcpy(key, projection, NAMEDATALEN);
+	memory = hash_search(memories, key, HASH_ENTER, &found);
+	if (!found)
+	{
+		memory->context = NULL;
+		memory->xmin = InvalidTransactionId;
+		memory->holes = NIL;
+		memory->ahead = NULL;
+	}
+	if (memory->context == NULL)
+		memory->context = AllocSetContextCreate(CacheMemoryContext, "dugong checkpoint", ALLOCSET_DEFAULT_SIZES);
+	return memory;
+}
+
+static void
+forget(CheckpointMemory *memory)
+{
+	memory->xmin = InvalidTransactionId;
+	memory->holes = NIL;
+	memory->ahead = NULL;
+	MemoryContextReset(memory->context);
+}
 
 static void
 read_candidates(Candidates *candidates, Datum array)
@@ -29,7 +93,7 @@ read_candidates(Candidates *candidates, Datum array)
 	deconstruct_array(DatumGetArrayTypeP(array), XID8OID, sizeof(uint64),
 					  FLOAT8PASSBYVAL, TYPALIGN_DOUBLE, &elements, NULL, &count);
 	candidates->count = count;
-	candidates->xids = palloc(count * sizeof(uint64));
+	candidates->xids = palloc(Max(count, 1) * sizeof(uint64));
 	for (int i = 0; i < count; i++)
 		candidates->xids[i] = DatumGetUInt64(elements[i]);
 }
@@ -46,12 +110,13 @@ candidates_array(const Candidates *candidates)
 										   TYPALIGN_DOUBLE));
 }
 
-static void
+/* Returns the version of the row: its xmin. */
+static TransactionId
 load_position(Checkpoint *checkpoint, Datum projection)
 {
 	static SavedPlan select_checkpoint = {
-		.sql = "SELECT position, system_identifier, database_oid FROM dugong.checkpoints "
-		"WHERE projection OPERATOR(pg_catalog.=) $1",
+		.sql = "SELECT position, system_identifier, database_oid, fingerprint, replay_until, batches, rate, "
+		"updated_at, xmin FROM dugong.checkpoints WHERE projection OPERATOR(pg_catalog.=) $1",
 		.nargs = 1,
 		.argtypes = {TEXTOID}
 	};
@@ -59,15 +124,22 @@ load_position(Checkpoint *checkpoint, Datum projection)
 
 	checkpoint->stored = plan_execute(&select_checkpoint, &projection, NULL, true) > 0;
 	if (!checkpoint->stored)
-		return;
+		return InvalidTransactionId;
 	checkpoint->position = DatumGetInt64(plan_result(0, 1, &isnull));
 	checkpoint->foreign =
 		DatumGetInt64(plan_result(0, 2, &isnull)) != home_system_identifier() ||
 		DatumGetObjectId(plan_result(0, 3, &isnull)) != MyDatabaseId;
+	checkpoint->fingerprint = DatumGetInt64(plan_result(0, 4, &isnull));
+	checkpoint->has_fingerprint = !isnull && !checkpoint->foreign;
+	checkpoint->replay_until = DatumGetInt64(plan_result(0, 5, &isnull));
+	checkpoint->batches = DatumGetInt64(plan_result(0, 6, &isnull));
+	checkpoint->rate = DatumGetFloat8(plan_result(0, 7, &isnull));
+	checkpoint->updated_at = DatumGetTimestampTz(plan_result(0, 8, &isnull));
+	return DatumGetTransactionId(plan_result(0, 9, &isnull));
 }
 
-static void
-load_holes(Checkpoint *checkpoint, Datum projection, MemoryContext context)
+static List *
+load_holes(Datum projection, MemoryContext context)
 {
 	static SavedPlan select_holes = {
 		.sql = "SELECT first_position, last_position, transactions FROM dugong.checkpoint_holes "
@@ -77,38 +149,82 @@ load_holes(Checkpoint *checkpoint, Datum projection, MemoryContext context)
 	};
 	uint64		nrows = plan_execute(&select_holes, &projection, NULL, true);
 	MemoryContext old = MemoryContextSwitchTo(context);
+	List	   *holes = NIL;
 
 	for (uint64 row = 0; row < nrows; row++)
 	{
-		Hole	   *hole = palloc(sizeof(Hole));
+		Hole	   *hole = palloc0(sizeof(Hole));
 		bool		isnull;
 
 		hole->first = DatumGetInt64(plan_result(row, 1, &isnull));
 		hole->last = DatumGetInt64(plan_result(row, 2, &isnull));
 		read_candidates(&hole->candidates, plan_result(row, 3, &isnull));
-		checkpoint->holes = lappend(checkpoint->holes, hole);
+		holes = lappend(holes, hole);
 	}
 	MemoryContextSwitchTo(old);
+	return holes;
 }
 
-/* Reads it under the active snapshot, into the current memory context. */
+/* Reads it under the active snapshot.  Without a row it is where the projection starts. */
 void
-checkpoint_load(Checkpoint *checkpoint, const char *projection)
+checkpoint_load(Checkpoint *checkpoint, const Projection *projection)
 {
-	MemoryContext context = CurrentMemoryContext;
+	CheckpointMemory *memory = find_memory(projection->name);
+	Datum		name = CStringGetTextDatum(projection->name);
+	TransactionId xmin;
 
 	memset(checkpoint, 0, sizeof(*checkpoint));
+	checkpoint->position = projection->start_position;
+	checkpoint->memory = memory;
 	SPI_connect();
-	load_position(checkpoint, CStringGetTextDatum(projection));
-	load_holes(checkpoint, CStringGetTextDatum(projection), context);
+	xmin = load_position(checkpoint, name);
+	if (!TransactionIdIsValid(xmin) || memory->xmin != xmin || memory->batches != checkpoint->batches)
+	{
+		forget(memory);
+		memory->holes = load_holes(name, memory->context);
+		memory->xmin = xmin;
+		memory->batches = checkpoint->batches;
+	}
 	SPI_finish();
+	checkpoint->holes = memory->holes;
+}
+
+/*
+ * Aggregates whose states were written ahead of the checkpoint, in a
+ * transaction that the checkpoint's row is of: a table by AggregateKey that
+ * the caller fills; NULL = there are none.
+ */
+HTAB *
+checkpoint_ahead(const Checkpoint *checkpoint)
+{
+	return checkpoint->memory->ahead;
+}
+
+/* The same, made now if there is none; it is emptied when it has too many entries. */
+HTAB *
+checkpoint_make_ahead(CheckpointMemory *memory, Size entry_size, int max_entries)
+{
+	if (memory->ahead && hash_get_num_entries(memory->ahead) < max_entries)
+		return memory->ahead;
+	if (memory->ahead)
+		MemoryContextDelete(memory->ahead_context);
+	memory->ahead_context = AllocSetContextCreate(memory->context, "dugong ahead", ALLOCSET_DEFAULT_SIZES);
+	memory->ahead = aggregate_table_create("dugong ahead", entry_size, memory->ahead_context);
+	return memory->ahead;
+}
+
+/* A copy that lives as long as that table. */
+text *
+checkpoint_keep_text(CheckpointMemory *memory, const text *value)
+{
+	return memcpy(MemoryContextAlloc(memory->ahead_context, VARSIZE_ANY(value)), value, VARSIZE_ANY(value));
 }
 
 void
 checkpoint_add_hole(Checkpoint *checkpoint, int64 first, int64 last,
 					const Candidates *candidates)
 {
-	Hole	   *hole = palloc(sizeof(Hole));
+	Hole	   *hole = palloc0(sizeof(Hole));
 
 	hole->first = first;
 	hole->last = last;
@@ -116,27 +232,46 @@ checkpoint_add_hole(Checkpoint *checkpoint, int64 first, int64 last,
 	checkpoint->added = lappend(checkpoint->added, hole);
 }
 
+/* The rate after more events, by exponential smoothing. */
+static float8
+next_rate(const Checkpoint *checkpoint, int64 nevents, TimestampTz now)
+{
+	float8		seconds = Max(now - checkpoint->updated_at, 1000) / 1000000.0;
+	float8		weight = exp(-seconds / RATE_WINDOW);
+
+	if (!checkpoint->stored)
+		return nevents / RATE_WINDOW;
+	return checkpoint->rate * weight + nevents / seconds * (1 - weight);
+}
+
 static void
-save_position(const Checkpoint *checkpoint, Datum projection)
+save_position(const Checkpoint *checkpoint, const Projection *projection, int64 nevents)
 {
 	/* ON CONFLICT: a stale REPEATABLE READ snapshot gets 40001, not 23505. */
 	static SavedPlan insert_checkpoint = {
-		.sql = "INSERT INTO dugong.checkpoints (projection, position, system_identifier, database_oid) "
-		"VALUES ($1, $2, $3, $4) ON CONFLICT (projection) DO NOTHING",
-		.nargs = 4,
-		.argtypes = {TEXTOID, INT8OID, INT8OID, OIDOID}
+		.sql = "INSERT INTO dugong.checkpoints (projection, position, system_identifier, database_oid, "
+		"fingerprint, batches, events, rate, updated_at) VALUES ($1, $2, $3, $4, $5, 1, $6, $7, $8) "
+		"ON CONFLICT (projection) DO NOTHING",
+		.nargs = 8,
+		.argtypes = {TEXTOID, INT8OID, INT8OID, OIDOID, INT8OID, INT8OID, FLOAT8OID, TIMESTAMPTZOID}
 	};
 	static SavedPlan update_checkpoint = {
-		.sql = "UPDATE dugong.checkpoints SET position = $2, system_identifier = $3, database_oid = $4 "
-		"WHERE projection OPERATOR(pg_catalog.=) $1",
-		.nargs = 4,
-		.argtypes = {TEXTOID, INT8OID, INT8OID, OIDOID}
+		.sql = "UPDATE dugong.checkpoints SET position = $2, system_identifier = $3, database_oid = $4, "
+		"fingerprint = $5, batches = batches OPERATOR(pg_catalog.+) 1, events = events OPERATOR(pg_catalog.+) $6, "
+		"rate = $7, updated_at = $8 WHERE projection OPERATOR(pg_catalog.=) $1",
+		.nargs = 8,
+		.argtypes = {TEXTOID, INT8OID, INT8OID, OIDOID, INT8OID, INT8OID, FLOAT8OID, TIMESTAMPTZOID}
 	};
+	TimestampTz now = GetCurrentTimestamp();
 	Datum		values[] = {
-		projection,
+		CStringGetTextDatum(projection->name),
 		Int64GetDatum(checkpoint->position),
 		Int64GetDatum(home_system_identifier()),
-		ObjectIdGetDatum(MyDatabaseId)
+		ObjectIdGetDatum(MyDatabaseId),
+		Int64GetDatum(checkpoint->has_fingerprint ? checkpoint->fingerprint : projection_fingerprint(projection)),
+		Int64GetDatum(nevents),
+		Float8GetDatum(next_rate(checkpoint, nevents, now)),
+		TimestampTzGetDatum(now)
 	};
 
 	plan_execute(checkpoint->stored ? &update_checkpoint : &insert_checkpoint,
@@ -179,13 +314,141 @@ save_holes(const Checkpoint *checkpoint, Datum projection)
 	}
 }
 
-/* Writes what changed; the caller commits it with what the projection wrote. */
+static int
+compare_holes(const ListCell *one, const ListCell *other)
+{
+	const Hole *a = lfirst(one);
+	const Hole *b = lfirst(other);
+
+	return a->first < b->first ? -1 : a->first > b->first;
+}
+
+/* The holes that stay, as a new list; frees the others. */
+static List *
+without_removed(List *holes, List *removed)
+{
+	List	   *kept = NIL;
+	ListCell   *cell;
+
+	foreach(cell, removed)
+		((Hole *) lfirst(cell))->removed = true;
+	foreach(cell, holes)
+	{
+		Hole	   *hole = lfirst(cell);
+
+		if (!hole->removed)
+			kept = lappend(kept, hole);
+		else
+		{
+			pfree(hole->candidates.xids);
+			pfree(hole);
+		}
+	}
+	list_free(holes);
+	return kept;
+}
+
+/* Remembers what the row's new version says; if it never commits, nobody meets its xmin again. */
+static void
+remember(Checkpoint *checkpoint)
+{
+	CheckpointMemory *memory = checkpoint->memory;
+	MemoryContext old = MemoryContextSwitchTo(memory->context);
+	ListCell   *cell;
+
+	if (checkpoint->removed != NIL)
+		memory->holes = without_removed(memory->holes, checkpoint->removed);
+	foreach(cell, checkpoint->added)
+	{
+		const Hole *added = lfirst(cell);
+		Hole	   *hole = palloc(sizeof(Hole));
+
+		*hole = *added;
+		hole->candidates.xids = palloc(Max(hole->candidates.count, 1) * sizeof(uint64));
+		memcpy(hole->candidates.xids, added->candidates.xids, hole->candidates.count * sizeof(uint64));
+		memory->holes = lappend(memory->holes, hole);
+	}
+	if (checkpoint->added != NIL)
+		list_sort(memory->holes, compare_holes);
+	MemoryContextSwitchTo(old);
+	memory->xmin = GetCurrentTransactionId();
+	memory->batches = checkpoint->batches + 1;
+}
+
+/*
+ * Writes what changed; the caller commits it with what the projection wrote.
+ *
+ * nevents: that were handled since it was loaded.
+ */
 void
-checkpoint_save(const Checkpoint *checkpoint, const char *projection)
+checkpoint_save(Checkpoint *checkpoint, const Projection *projection, int64 nevents)
 {
 	SPI_connect();
-	save_position(checkpoint, CStringGetTextDatum(projection));
-	save_holes(checkpoint, CStringGetTextDatum(projection));
+	save_position(checkpoint, projection, nevents);
+	save_holes(checkpoint, CStringGetTextDatum(projection->name));
+	SPI_finish();
+	remember(checkpoint);
+	checkpoint->removed = NIL;
+	checkpoint->added = NIL;
+	restore_floor_moved();
+}
+
+/* Forgets a projection's checkpoint and holes: it starts anew where it started. */
+void
+checkpoint_remove(const char *projection)
+{
+	static SavedPlan delete_holes = {
+		.sql = "DELETE FROM dugong.checkpoint_holes WHERE projection OPERATOR(pg_catalog.=) $1",
+		.nargs = 1,
+		.argtypes = {TEXTOID}
+	};
+	static SavedPlan delete_checkpoint = {
+		.sql = "DELETE FROM dugong.checkpoints WHERE projection OPERATOR(pg_catalog.=) $1",
+		.nargs = 1,
+		.argtypes = {TEXTOID}
+	};
+	Datum		name = CStringGetTextDatum(projection);
+
+	SPI_connect();
+	plan_execute(&delete_holes, &name, NULL, false);
+	plan_execute(&delete_checkpoint, &name, NULL, false);
 	SPI_finish();
 	restore_floor_moved();
+}
+
+/* Sends a projection back to where it started. */
+void
+checkpoint_reset(const Projection *projection, int64 replay_until)
+{
+	static SavedPlan set_until = {
+		.sql = "UPDATE dugong.checkpoints SET replay_until = $2 WHERE projection OPERATOR(pg_catalog.=) $1",
+		.nargs = 2,
+		.argtypes = {TEXTOID, INT8OID}
+	};
+	Checkpoint	checkpoint = {.position = projection->start_position,.memory = find_memory(projection->name)};
+	Datum		values[] = {CStringGetTextDatum(projection->name), Int64GetDatum(replay_until)};
+
+	checkpoint_remove(projection->name);
+	forget(checkpoint.memory);
+	checkpoint_save(&checkpoint, projection, 0);
+	SPI_connect();
+	plan_execute(&set_until, values, NULL, false);
+	SPI_finish();
+	forget(checkpoint.memory);
+}
+
+/* What the query model holds is what today's code would have made. */
+void
+checkpoint_accept(const Projection *projection)
+{
+	static SavedPlan set_fingerprint = {
+		.sql = "UPDATE dugong.checkpoints SET fingerprint = $2 WHERE projection OPERATOR(pg_catalog.=) $1",
+		.nargs = 2,
+		.argtypes = {TEXTOID, INT8OID}
+	};
+	Datum		values[] = {CStringGetTextDatum(projection->name), Int64GetDatum(projection_fingerprint(projection))};
+
+	SPI_connect();
+	plan_execute(&set_fingerprint, values, NULL, false);
+	SPI_finish();
 }

@@ -12,35 +12,50 @@
  */
 #include "postgres.h"
 
+#include <signal.h>
+
 #include "access/xact.h"
 #include "broker/publish.h"
+#include "commands/async.h"
 #include "commands/extension.h"
 #include "fmgr.h"
 #include "guc.h"
 #include "miscadmin.h"
+#include "compat.h"
 #include "projection/launch.h"
 #include "store/home.h"
+#include "store/log.h"
 #include "utils/timestamp.h"
+#include "util/identity.h"
+#include "util/plan.h"
 #include "util/private_lock.h"
 
 PG_FUNCTION_INFO_V1(dugong_start_workers);
+PG_FUNCTION_INFO_V1(dugong_stop_workers);
 
 /* A session asks for a worker at most once in this time, ms. */
 #define LAUNCH_INTERVAL 1000
 
 static bool wanted;				/* by this transaction, when it commits */
+static bool stop_wanted;		/* likewise */
+
+/* Workers that are to be terminated when this transaction has committed. */
+static pid_t busy_workers[MAX_WORKERS];
+static int	nbusy_workers;
 
 /*
- * Registers the worker of a database; false if no slot is free.
+ * Registers a worker of a database; false if no slot is free.
  *
+ * number: 0 = the first, which starts the others.
  * handle: as RegisterDynamicBackgroundWorker(); may be NULL.
  */
 bool
-launch_worker(Oid database, Oid tablespace, BackgroundWorkerHandle **handle)
+launch_worker(Oid database, Oid tablespace, int number, BackgroundWorkerHandle **handle)
 {
 	BackgroundWorker worker = {0};
+	WorkerIdentity identity = {tablespace, number};
 
-	snprintf(worker.bgw_name, BGW_MAXLEN, "dugong worker for database %u", database);
+	snprintf(worker.bgw_name, BGW_MAXLEN, "dugong worker %d for database %u", number, database);
 	snprintf(worker.bgw_type, BGW_MAXLEN, "dugong worker");
 	snprintf(worker.bgw_library_name, BGW_MAXLEN, "dugong");
 	snprintf(worker.bgw_function_name, BGW_MAXLEN, "dugong_worker_main");
@@ -48,7 +63,7 @@ launch_worker(Oid database, Oid tablespace, BackgroundWorkerHandle **handle)
 	worker.bgw_start_time = BgWorkerStart_RecoveryFinished;
 	worker.bgw_restart_time = WORKER_RESTART_TIME;
 	worker.bgw_main_arg = ObjectIdGetDatum(database);
-	memcpy(worker.bgw_extra, &tablespace, sizeof(tablespace));
+	memcpy(worker.bgw_extra, &identity, sizeof(identity));
 	if (handle)
 		worker.bgw_notify_pid = MyProcPid;	/* it is going to wait */
 	return RegisterDynamicBackgroundWorker(&worker, handle);
@@ -81,10 +96,28 @@ launch_if_due(void)
 	if (!TimestampDifferenceExceeds(last_launch, now, LAUNCH_INTERVAL))
 		return;
 	last_launch = now;
-	if (!launch_worker(MyDatabaseId, MyDatabaseTableSpace, NULL))
+	if (!launch_worker(MyDatabaseId, MyDatabaseTableSpace, 0, NULL))
 		ereport(LOG,
 				(errmsg("could not start the dugong worker: no free background worker slot"),
 				 errhint("You might need to increase max_worker_processes.")));
+}
+
+/* Finds the workers that are in a transaction: the others are only to be woken. */
+static void
+find_busy_workers(void)
+{
+	nbusy_workers = 0;
+	for (int number = 0; number < MAX_WORKERS; number++)
+	{
+		LOCKTAG		tag = private_lock_tag(MyDatabaseId, LOCK_WORKER, number);
+		int			count;
+		VirtualTransactionId *holders = GetLockConflicts(&tag, ShareLock, &count);
+		PGPROC	   *proc = count > 0 ? vxid_get_proc(holders[0]) : NULL;
+
+		if (proc != NULL && proc->pid != 0)
+			busy_workers[nbusy_workers++] = proc->pid;
+		pfree(holders);
+	}
 }
 
 static void
@@ -94,6 +127,8 @@ at_transaction_event(XactEvent event, void *arg)
 	{
 		case XACT_EVENT_PRE_COMMIT:
 		case XACT_EVENT_PRE_PREPARE:
+			if (stop_wanted)
+				find_busy_workers();
 			if (wanted || publish_pending())
 				wanted = worker_is_missing();
 			break;
@@ -101,20 +136,54 @@ at_transaction_event(XactEvent event, void *arg)
 		case XACT_EVENT_PREPARE:
 			if (wanted)
 				launch_if_due();
-			wanted = false;
+			for (int i = 0; stop_wanted && i < nbusy_workers; i++)
+				kill(busy_workers[i], SIGTERM);
+			wanted = stop_wanted = false;
 			break;
 		case XACT_EVENT_ABORT:
-			wanted = false;
+			wanted = stop_wanted = false;
 			break;
 		default:
 			break;
 	}
 }
 
+/* For who waits for a worker's work: launches one now, if there is none. */
+void
+launch_if_missing(void)
+{
+	LOCKTAG		worker = private_lock_tag(MyDatabaseId, LOCK_WORKER, 0);
+
+	if (dugong_max_workers == 0 || LockAcquire(&worker, ShareLock, false, true) == LOCKACQUIRE_NOT_AVAIL)
+		return;
+	LockRelease(&worker, ShareLock, false);
+	launch_if_due();
+}
+
+/* Has the worker started when the transaction commits, and woken if it sleeps. */
+void
+launch_want_worker(void)
+{
+	wanted = true;
+	Async_Notify(WORKER_CHANNEL, "");
+}
+
 void
 launch_init(void)
 {
 	RegisterXactCallback(at_transaction_event, NULL);
+}
+
+static void
+execute_as_owner(SavedPlan *statement)
+{
+	Identity	before;
+
+	identity_assume(&before, dugong_owner());
+	SPI_connect();
+	plan_execute(statement, NULL, NULL, false);
+	SPI_finish();
+	identity_restore(&before);
 }
 
 /*
@@ -125,8 +194,45 @@ launch_init(void)
 Datum
 dugong_start_workers(PG_FUNCTION_ARGS)
 {
+	static SavedPlan delete_stop = {.sql = "DELETE FROM dugong.stopped_workers"};
+
 	if (!creating_extension)
+	{
 		home_claim();
-	wanted = true;
+		execute_as_owner(&delete_stop);
+	}
+	launch_want_worker();
+	PG_RETURN_VOID();
+}
+
+/* Has somebody stopped the workers?  As the active snapshot sees it. */
+bool
+workers_are_stopped(void)
+{
+	static SavedPlan select_stop = {.sql = "SELECT 1 FROM dugong.stopped_workers LIMIT 1"};
+	bool		stopped;
+
+	SPI_connect();
+	stopped = plan_execute(&select_stop, NULL, NULL, true) > 0;
+	SPI_finish();
+	return stopped;
+}
+
+/*
+ * dugong.stop_workers(): no worker runs from the commit on, until
+ * start_workers().  Idle ones are woken, and see it; those in the middle of
+ * something are terminated.
+ */
+Datum
+dugong_stop_workers(PG_FUNCTION_ARGS)
+{
+	static SavedPlan insert_stop = {
+		.sql = "INSERT INTO dugong.stopped_workers (stopped_at) SELECT pg_catalog.clock_timestamp() "
+		"WHERE NOT EXISTS (SELECT 1 FROM dugong.stopped_workers)"
+	};
+
+	execute_as_owner(&insert_stop);
+	Async_Notify(WORKER_CHANNEL, "");
+	stop_wanted = true;
 	PG_RETURN_VOID();
 }

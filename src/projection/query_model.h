@@ -7,11 +7,20 @@
 
 #include "postgres.h"
 
-#include "aggregate/aggregate.h"
+#include "projection/handler.h"
+#include "store/log.h"
 
-typedef struct QueryModel QueryModel;
+/* What an aggregate is now. */
+typedef struct AggregateState
+{
+	AggregateKey key;
+	Datum		state;
+	bool		deleted;		/* then there is no state */
+} AggregateState;
 
-extern QueryModel *query_model_open(const char *table);
-extern void query_model_write(QueryModel *model, const Aggregate *aggregate);
+extern void query_model_check(const char *table, Oid state_type);
+extern char *query_model_page_sql(const char *table);
+extern void query_model_write(const char *table, const Actor *actor, Oid state_type,
+							  const AggregateState *states, int nstates);
 
 #endif							/* DUGONG_QUERY_MODEL_H */

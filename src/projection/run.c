@@ -4,14 +4,94 @@
  */
 #include "postgres.h"
 
+#include <limits.h>
+
 #include "executor/spi.h"
 #include "fmgr.h"
 #include "miscadmin.h"
 #include "nodes/parsenodes.h"
 #include "projection/batch.h"
-#include "projection/projection.h"
+#include "projection/run.h"
+#include "util/attempt.h"
 
 PG_FUNCTION_INFO_V1(dugong_run_projections);
+
+/* Tries at what another try may cure, before the event counts as the fault. */
+#define MAX_TRIES 3
+
+/* As part of the caller's transaction: what fails fails it. */
+static void
+run_in_transaction(const char *projection)
+{
+	BatchRequest request = {.projection = projection,.limit = INT_MAX,.wait = true};
+	BatchOutcome outcome;
+
+	while (batch_run(&request, &outcome) == BATCH_MORE)
+		CHECK_FOR_INTERRUPTS();
+	while (batch_retry(&request) == BATCH_MORE)
+		CHECK_FOR_INTERRUPTS();
+}
+
+typedef struct Try
+{
+	BatchRequest request;
+	bool		retry;			/* what was set aside */
+	BatchResult result;
+	BatchOutcome outcome;
+} Try;
+
+static void
+run_try(void *arg)
+{
+	Try		   *one = arg;
+
+	one->result = one->retry ? batch_retry(&one->request) : batch_run(&one->request, &one->outcome);
+}
+
+/*
+ * Runs a projection until it has caught up, in transactions of its own, each
+ * for a batch, or all in the current one.  After a failure batches are
+ * smaller, down to one event.
+ *
+ * commits: the caller is connected to SPI as non-atomic.  If false, nothing
+ * but the projection's work is in the transaction, and the caller fires
+ * deferred triggers.
+ * progress: called after each batch with the position; or NULL.
+ */
+void
+run_projection(const char *projection, bool commits, void (*progress) (int64 position))
+{
+	Try			one = {.request = {.projection = projection,.limit = INT_MAX,.wait = true,.own_transaction = true,
+	.defers = !commits,.patient = true}};
+	int			tries = 0;
+
+	for (;;)
+	{
+		ErrorData  *error;
+
+		CHECK_FOR_INTERRUPTS();
+		error = attempt(run_try, &one);
+		if (error == NULL)
+		{
+			if (commits)
+				SPI_commit();
+			if (progress)
+				progress(one.outcome.position);
+			if (one.result != BATCH_MORE && one.retry)
+				return;
+			one.retry = one.result != BATCH_MORE;
+			batch_larger(&one.request);
+			tries = 0;
+			continue;
+		}
+		if (one.retry || (one.request.isolates && ++tries >= MAX_TRIES))
+			ReThrowError(error);
+		if (commits)
+			SPI_rollback();
+		batch_smaller(&one.request);
+		one.request.patient = tries + 1 < MAX_TRIES;
+	}
+}
 
 /*
  * Handles everything that is committed now, in every projection.  Each batch
@@ -29,17 +109,19 @@ dugong_run_projections(PG_FUNCTION_ARGS)
 	PreventCommandIfReadOnly("CALL dugong.run_projections()");
 	SPI_connect_ext(atomic ? 0 : SPI_OPT_NONATOMIC);
 	projections = projection_list();
+	/* Deferred triggers of who called us are none of the projections'. */
+	if (!atomic)
+		SPI_commit();
 	foreach(cell, projections)
 	{
-		BatchResult result;
+		const Projection *projection = lfirst(cell);
 
-		do
-		{
-			CHECK_FOR_INTERRUPTS();
-			result = batch_run(lfirst(cell), true);
-			if (!atomic)
-				SPI_commit();
-		} while (result == BATCH_MORE);
+		if (projection->is_inline || projection->state != PROJECTION_RUNNING)
+			continue;
+		if (atomic)
+			run_in_transaction(projection->name);
+		else
+			run_projection(projection->name, true, NULL);
 	}
 	SPI_finish();
 	PG_RETURN_VOID();

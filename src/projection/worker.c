@@ -1,23 +1,31 @@
 /*
  * worker.c
- *		The background worker that keeps a database's query models.
+ *		The background workers that keep a database's query models.
  *
- * Its life: take the worker's lock; listen to the channels of the aggregate
+ * A worker's life: take its lock; listen to the channels of the aggregate
  * types that the projections read; then run batches until all have caught up,
  * sleep on the latch, and again when a notification came, or when
  * dugong.poll_interval has passed (for what cannot notify: COMMIT PREPARED).
  *
- * It ends by itself (exit code 0, which is final for the postmaster) when
- * - another worker has the lock, or the extension or database is gone;
+ * Worker 0 starts the others, up to dugong.max_workers, as far as there are
+ * projections for them.  Each has its share of the projections; but when
+ * another is not there, or has been in one transaction for SLOW_TIME, the rest
+ * takes over its share.  A projection's lock sees to it that only one works.
+ *
+ * A worker ends by itself (exit code 0, which is final for the postmaster) when
+ * - another one has its lock, or the extension or database is gone;
+ * - dugong.stop_workers() was called, or there is no share for it any more;
  * - somebody waits for the database's lock: DROP DATABASE, and CREATE DATABASE
- *   with this one as the template;
+ *	 with this one as the template;
  * - it has had nothing to do for IDLE_TIME: the next append starts it again.
  *
- * An error ends the batch, not the worker.  It tries again after a pause that
- * grows to MAX_PAUSE.
+ * An error ends the batch, not the worker: the next one is smaller, down to
+ * one event, whose aggregate is set aside (batch.c).  What fails even then is
+ * tried again after a pause that grows to MAX_PAUSE.
  */
 #include "postgres.h"
 
+#include <limits.h>
 #include <sys/stat.h>
 
 #include "access/table.h"
@@ -26,6 +34,7 @@
 #include "catalog/pg_database.h"
 #include "commands/extension.h"
 #include "commands/trigger.h"
+#include "compat.h"
 #include "common/relpath.h"
 #include "guc.h"
 #include "miscadmin.h"
@@ -34,7 +43,9 @@
 #include "postmaster/interrupt.h"
 #include "projection/batch.h"
 #include "projection/candidates.h"
+#include "projection/failure.h"
 #include "projection/launch.h"
+#include "projection/parked.h"
 #include "projection/projection.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
@@ -44,6 +55,7 @@
 #include "store/log.h"
 #include "tcop/tcopprot.h"
 #include "utils/guc.h"
+#include "utils/hsearch.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 #include "utils/syscache.h"
@@ -54,6 +66,8 @@
 #define IDLE_TIME 10000
 #define MIN_PAUSE 100
 #define MAX_PAUSE 10000
+#define SLOW_TIME 100			/* in one transaction: others take over */
+#define TIME_SLICE 200			/* for one projection, then it is the next one's turn */
 
 PGDLLEXPORT void dugong_worker_main(Datum arg);
 
@@ -62,9 +76,34 @@ typedef enum Round
 {
 	ROUND_CAUGHT_UP,			/* and nothing was written */
 	ROUND_WORKED,				/* something was done */
-	ROUND_BUSY,					/* another session has a projection */
-	ROUND_GONE					/* the extension is not there */
+	ROUND_BUSY,					/* another session has a projection, or it has failed */
+	ROUND_GONE					/* there is nothing to do here any more */
 } Round;
+
+/* What a worker knows of a projection. */
+typedef struct Task
+{
+	char		name[NAMEDATALEN];	/* hash key */
+	BatchRequest request;		/* of the next batch */
+	int			tries;			/* failures in a row, not counting larger batches */
+	long		pause;			/* ms */
+	TimestampTz next_try;		/* not before */
+	bool		stops_on_error;
+	bool		more;			/* is there more to do in this round? */
+} Task;
+
+/* What was seen of another worker. */
+typedef struct Colleague
+{
+	VirtualTransactionId vxid;	/* what it was in */
+	TimestampTz since;
+} Colleague;
+
+static WorkerIdentity me;
+static HTAB *tasks;				/* Task, by name */
+static Colleague colleagues[MAX_WORKERS];
+static TimestampTz next_look;	/* when somebody else's share may be due */
+static TimestampTz next_retry;	/* when something that was set aside is due */
 
 /* Settings of the database or the configuration must not change how it works. */
 static void
@@ -148,14 +187,22 @@ check_guards(void)
 	table_close(log, AccessShareLock);
 }
 
-/* Listens to every channel that a projection reads from. */
+/* Listens to every channel that a projection reads from, and to our own. */
 static void
-listen_for_projections(void)
+listen_for_projections(List *projections)
 {
 	ListCell   *cell;
+	ListCell   *id;
 
-	foreach(cell, projection_list())
-		listen_to(((Projection *) lfirst(cell))->type->channel);
+	listen_to(WORKER_CHANNEL);
+	foreach(cell, projections)
+		foreach(id, ((Projection *) lfirst(cell))->type_ids)
+		{
+			const AggregateType *type = aggregate_type_by_id(lfirst_int(id));
+
+			if (type)
+				listen_to(type->channel);
+		}
 }
 
 /* Returns false if there is nothing to do in this database. */
@@ -165,87 +212,390 @@ prepare_work(void)
 	bool		proceed;
 
 	transaction_begin("dugong: starting");
-	proceed = dugong_max_workers > 0 && database_is_ordinary() &&
-		OidIsValid(get_extension_oid("dugong", true)) && log_exists();
+	proceed = dugong_max_workers > me.number && database_is_ordinary() &&
+		OidIsValid(get_extension_oid("dugong", true)) && log_exists() && !workers_are_stopped();
 	if (proceed)
 	{
-		check_guards();
-		listen_for_projections();
+		if (me.number == 0)
+			check_guards();
+		listen_for_projections(projection_list());
 	}
 	transaction_commit();
 	return proceed;
 }
 
-/* The projections, kept in the given context; NIL if the worker may not work. */
-static Round
-list_work(List **projections, MemoryContext context)
+static LOCKTAG
+worker_lock(int number)
 {
+	return private_lock_tag(MyDatabaseId, LOCK_WORKER, number);
+}
+
+static bool
+worker_is_there(int number)
+{
+	LOCKTAG		tag = worker_lock(number);
+
+	if (LockAcquire(&tag, ShareLock, false, true) == LOCKACQUIRE_NOT_AVAIL)
+		return true;
+	LockRelease(&tag, ShareLock, false);
+	return false;
+}
+
+/*
+ * Is another worker not there, or in one transaction for long?  If it is in
+ * one for less, it is looked at again.
+ */
+static bool
+needs_help(int number)
+{
+	Colleague  *colleague = &colleagues[number];
+	LOCKTAG		tag = worker_lock(number);
+	TimestampTz now = GetCurrentTimestamp();
+	VirtualTransactionId *holders;
+	VirtualTransactionId vxid;
+	int			count;
+
+	if (!worker_is_there(number))
+		return true;
+	holders = GetLockConflicts(&tag, ShareLock, &count);
+	SetInvalidVirtualTransactionId(vxid);
+	if (count > 0)
+		vxid = holders[0];
+	pfree(holders);
+	if (!VirtualTransactionIdIsValid(vxid))
+		return false;
+	if (!VirtualTransactionIdEquals(vxid, colleague->vxid))
+	{
+		colleague->vxid = vxid;
+		colleague->since = now;
+	}
+	if (TimestampDifferenceExceeds(colleague->since, now, SLOW_TIME))
+		return true;
+	next_look = Min(next_look, TimestampTzPlusMilliseconds(colleague->since, SLOW_TIME + 1));
+	return false;
+}
+
+static Task *
+find_task(const Projection *projection)
+{
+	Task	   *task;
+	char		key[NAMEDATALEN] = {0};
+	bool		found;
+
+	strlcpy(key, projection->name, NAMEDATALEN);
+	task = hash_search(tasks, key, HASH_ENTER, &found);
+	if (!found)
+	{
+		memset(&task->request, 0, sizeof(task->request));
+		task->request.projection = task->name;
+		task->request.limit = INT_MAX;
+		task->request.own_transaction = true;
+		task->request.patient = true;
+		task->tries = 0;
+		task->pause = 0;
+		task->next_try = 0;
+	}
+	task->stops_on_error = projection->stops_on_error;
+	task->more = true;
+	return task;
+}
+
+/* The tasks that this worker looks after in this round, in the given context. */
+static List *
+choose_tasks(List *projections, MemoryContext context)
+{
+	List	   *chosen = NIL;
+	int			nworkers = Min(list_length(projections), dugong_max_workers);
+	int8		helps[MAX_WORKERS] = {0};	/* 1 = needs help, -1 = does not */
+	ListCell   *cell;
 	MemoryContext old;
+
+	foreach(cell, projections)
+	{
+		int			number = foreach_current_index(cell) % Max(nworkers, 1);
+
+		if (number != me.number && helps[number] == 0)
+			helps[number] = needs_help(number) ? 1 : -1;
+		if (number != me.number && helps[number] < 0)
+			continue;
+		old = MemoryContextSwitchTo(context);
+		chosen = lappend(chosen, find_task(lfirst(cell)));
+		MemoryContextSwitchTo(old);
+	}
+	return chosen;
+}
+
+/* Worker 0 starts those that have a share. */
+static void
+launch_others(int nprojections)
+{
+	if (me.number != 0)
+		return;
+	for (int number = 1; number < Min(nprojections, dugong_max_workers); number++)
+		if (!worker_is_there(number))
+			(void) launch_worker(MyDatabaseId, me.tablespace, number, NULL);
+}
+
+static List *
+running_projections(void)
+{
+	List	   *running = NIL;
+	ListCell   *cell;
+
+	foreach(cell, projection_list())
+	{
+		Projection *projection = lfirst(cell);
+
+		if (!projection->is_inline && projection->state == PROJECTION_RUNNING)
+			running = lappend(running, projection);
+	}
+	return running;
+}
+
+/* Finds out what there is to do; the tasks are in the given context. */
+static Round
+list_work(List **chosen, MemoryContext context)
+{
 	Round		round = ROUND_CAUGHT_UP;
 
-	*projections = NIL;
+	*chosen = NIL;
 	transaction_begin("dugong: looking for work");
-	if (!OidIsValid(get_extension_oid("dugong", true)))
+	next_look = next_retry = DT_NOEND;
+	if (!OidIsValid(get_extension_oid("dugong", true)) || workers_are_stopped())
 		round = ROUND_GONE;
 	else if (home_is_here())
 	{
-		old = MemoryContextSwitchTo(context);
-		*projections = projection_list();
-		MemoryContextSwitchTo(old);
+		List	   *projections = running_projections();
+
+		if (me.number > 0 && me.number >= Min(list_length(projections), dugong_max_workers))
+			round = ROUND_GONE;
+		else
+		{
+			listen_for_projections(projections);
+			launch_others(list_length(projections));
+			*chosen = choose_tasks(projections, context);
+			next_retry = parked_next_retry();
+		}
 	}
 	transaction_commit();
 	return round;
 }
 
-/* Runs one projection until it has caught up. */
-static Round
-run_projection(const Projection *projection)
+/* In a transaction of its own. */
+static void
+record_failure(Task *task, const ErrorData *error)
 {
-	Round		round = ROUND_CAUGHT_UP;
-	BatchResult result;
-	char		activity[NAMEDATALEN * 2];
+	bool		stop = task->stops_on_error && failure_class(error) != FAILURE_OF_SERVER &&
+		task->tries >= dugong_max_attempts;
 
-	snprintf(activity, sizeof(activity), "dugong: projection %s", projection->name);
-	do
+	transaction_begin("dugong: recording an error");
+	failure_record(task->name, error, task->tries);
+	if (stop)
 	{
-		CHECK_FOR_INTERRUPTS();
-		transaction_begin(activity);
-		result = batch_run(projection, false);
-		if (TransactionIdIsValid(GetTopTransactionIdIfAny()))
-			round = ROUND_WORKED;
-		transaction_commit();
-	} while (result == BATCH_MORE);
-	return result == BATCH_BUSY ? ROUND_BUSY : round;
+		(void) projection_lock(task->name, true);
+		projection_stop(task->name);
+		ereport(WARNING,
+				(errmsg("projection \"%s\" has stopped after %d attempts", task->name, task->tries),
+				 errhint("Use dugong.resume_projection() when the cause is mended.")));
+	}
+	transaction_commit();
 }
 
-static Round
-run_projections(MemoryContext context)
+/* Runs a function in a transaction of its own; the error that it ended with, if so. */
+static ErrorData *
+try_transaction(const char *activity, void (*action) (Task *task), Task *task)
 {
-	List	   *projections;
-	ListCell   *cell;
-	Round		round;
+	MemoryContext outer = CurrentMemoryContext;
+	ErrorData  *volatile error = NULL;
 
-	MemoryContextReset(context);
-	round = list_work(&projections, context);
-	foreach(cell, projections)
+	PG_TRY();
 	{
-		Round		one = run_projection(lfirst(cell));
-
-		round = Max(round, one);
+		transaction_begin(activity);
+		action(task);
+		transaction_commit();
 	}
+	PG_CATCH();
+	{
+		MemoryContextSwitchTo(outer);
+		HOLD_INTERRUPTS();
+		error = CopyErrorData();
+		AbortCurrentTransaction();
+		FlushErrorState();
+		MemoryContextSwitchTo(outer);
+		listen_forget();
+		pgstat_report_activity(STATE_IDLE, NULL);
+		RESUME_INTERRUPTS();
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(outer);
+	return error;
+}
+
+/* What the last batch of a task came to. */
+static BatchResult last_result;
+static Round last_round;
+
+static void
+note_result(BatchResult result)
+{
+	last_result = result;
+	last_round = result == BATCH_BUSY ? ROUND_BUSY :
+		TransactionIdIsValid(GetTopTransactionIdIfAny()) ? ROUND_WORKED : ROUND_CAUGHT_UP;
+}
+
+static void
+run_batch(Task *task)
+{
+	BatchOutcome outcome;
+
+	note_result(batch_run(&task->request, &outcome));
+}
+
+static void
+run_retry(Task *task)
+{
+	note_result(batch_retry(&task->request));
+}
+
+static void
+forget_failure(Task *task)
+{
+	failure_forget(task->name);
+}
+
+static void
+note_success(Task *task)
+{
+	bool		recorded = task->tries > 0;
+
+	batch_larger(&task->request);
+	task->tries = 0;
+	task->pause = 0;
+	if (recorded)
+		(void) try_transaction("dugong: recording a success", forget_failure, task);
+}
+
+/* Decides how it goes on after an error; it is logged if a pause follows. */
+static void
+note_failure(Task *task, ErrorData *error)
+{
+	if (!task->request.isolates && failure_class(error) != FAILURE_OF_SERVER)
+	{
+		batch_smaller(&task->request);
+		return;
+	}
+	task->tries++;
+	task->request.patient = task->tries + 1 < dugong_max_attempts;
+	task->pause = Min(Max(task->pause * 2, MIN_PAUSE), MAX_PAUSE);
+	task->next_try = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), task->pause);
+	task->more = false;
+	ereport(LOG,
+			(errcode(error->sqlerrcode),
+			 errmsg("projection \"%s\" has failed: %s", task->name, error->message),
+			 error->detail ? errdetail_internal("%s", error->detail) : 0,
+			 error->context ? errcontext("%s", error->context) : 0));
+	record_failure(task, error);
+}
+
+/* Gives a task some time, or less if it catches up. */
+static Round
+run_task(Task *task)
+{
+	TimestampTz start = GetCurrentTimestamp();
+	Round		round = ROUND_CAUGHT_UP;
+	char		activity[NAMEDATALEN * 2];
+
+	if (task->next_try > start)
+	{
+		task->more = false;
+		return ROUND_CAUGHT_UP;
+	}
+	snprintf(activity, sizeof(activity), "dugong: projection %s", task->name);
+	do
+	{
+		ErrorData  *error;
+
+		CHECK_FOR_INTERRUPTS();
+		last_round = ROUND_WORKED;
+		error = try_transaction(activity, run_batch, task);
+		if (error == NULL)
+			note_success(task);
+		else
+			note_failure(task, error);
+		round = Max(round, last_round);
+		if (error == NULL && last_result != BATCH_MORE)
+			task->more = false;
+	} while (task->more && !TimestampDifferenceExceeds(start, GetCurrentTimestamp(), TIME_SLICE));
 	return round;
 }
 
-/* As run_projections(); an error is logged, and counts as ROUND_BUSY. */
+/* Tries again what a task has set aside and is due. */
+static void
+run_retries(Task *task)
+{
+	ErrorData  *error;
+
+	do
+	{
+		CHECK_FOR_INTERRUPTS();
+		last_result = BATCH_DONE;
+		error = try_transaction("dugong: retrying", run_retry, task);
+		if (error)
+			note_failure(task, error);
+	} while (error == NULL && last_result == BATCH_MORE);
+}
+
+/* Runs all tasks in turn until they have caught up. */
+static Round
+run_tasks(List *chosen)
+{
+	Round		round = ROUND_CAUGHT_UP;
+	bool		more;
+	ListCell   *cell;
+
+	do
+	{
+		more = false;
+		foreach(cell, chosen)
+		{
+			Task	   *task = lfirst(cell);
+			Round		one;
+
+			if (!task->more)
+				continue;
+			one = run_task(task);
+			round = Max(round, one);
+			more = more || task->more;
+		}
+	} while (more);
+	if (next_retry <= GetCurrentTimestamp())
+		foreach(cell, chosen)
+		{
+			Task	   *task = lfirst(cell);
+
+			if (task->next_try <= GetCurrentTimestamp())
+				run_retries(task);
+		}
+	return round;
+}
+
+/* A round.  An error outside of a batch is logged, and counts as ROUND_BUSY. */
 static Round
 try_projections(MemoryContext context)
 {
 	MemoryContext outer = CurrentMemoryContext;
 	volatile Round round = ROUND_BUSY;
 
+	MemoryContextReset(context);
 	PG_TRY();
 	{
-		round = run_projections(context);
+		List	   *chosen;
+
+		round = list_work(&chosen, context);
+		MemoryContextSwitchTo(context);
+		if (round != ROUND_GONE)
+			round = run_tasks(chosen);
+		MemoryContextSwitchTo(outer);
 	}
 	PG_CATCH();
 	{
@@ -254,8 +604,10 @@ try_projections(MemoryContext context)
 		EmitErrorReport();
 		AbortCurrentTransaction();
 		FlushErrorState();
+		listen_forget();
 		pgstat_report_activity(STATE_IDLE, NULL);
 		RESUME_INTERRUPTS();
+		round = ROUND_BUSY;
 	}
 	PG_END_TRY();
 	return round;
@@ -281,7 +633,7 @@ database_is_wanted(void)
 static bool
 take_worker_lock(Oid database)
 {
-	LOCKTAG		tag = private_lock_tag(database, LOCK_WORKER, 0);
+	LOCKTAG		tag = private_lock_tag(database, LOCK_WORKER, me.number);
 
 	return LockAcquire(&tag, ExclusiveLock, true, true) != LOCKACQUIRE_NOT_AVAIL;
 }
@@ -296,9 +648,11 @@ take_worker_lock(Oid database)
 static bool
 retire(Oid database, MemoryContext context)
 {
-	LOCKTAG		tag = private_lock_tag(database, LOCK_WORKER, 0);
+	LOCKTAG		tag = private_lock_tag(database, LOCK_WORKER, me.number);
 	bool		appenders;
 
+	if (me.number > 0)
+		return true;
 	LockRelease(&tag, ExclusiveLock, true);
 	StartTransactionCommand();
 	PushActiveSnapshot(GetTransactionSnapshot());
@@ -332,6 +686,47 @@ elapsed(TimestampTz since)
 	return TimestampDifferenceMilliseconds(since, GetCurrentTimestamp());
 }
 
+/* The earliest time at which something is due that nobody will tell us of. */
+static TimestampTz
+next_due(TimestampTz last_poll)
+{
+	TimestampTz soon = TimestampTzPlusMilliseconds(last_poll, MIN_PAUSE);
+	TimestampTz due = Min(next_look, Max(next_retry, soon));
+	HASH_SEQ_STATUS seq;
+	const Task *task;
+
+	due = Min(due, TimestampTzPlusMilliseconds(last_poll, dugong_poll_interval));
+	hash_seq_init(&seq, tasks);
+	while ((task = hash_seq_search(&seq)) != NULL)
+		if (task->next_try > last_poll)
+			due = Min(due, task->next_try);
+	return due;
+}
+
+/* Does a task wait for its next try? */
+static bool
+is_failing(void)
+{
+	HASH_SEQ_STATUS seq;
+	const Task *task;
+	bool		failing = false;
+
+	hash_seq_init(&seq, tasks);
+	while ((task = hash_seq_search(&seq)) != NULL)
+		failing = failing || task->next_try > GetCurrentTimestamp();
+	return failing;
+}
+
+/* Somebody else's code may have given up all session locks. */
+static void
+keep_worker_lock(Oid database)
+{
+	LOCKTAG		tag = private_lock_tag(database, LOCK_WORKER, me.number);
+
+	if (!lock_held_by_me(&tag, ExclusiveLock))
+		(void) take_worker_lock(database);
+}
+
 /* Works until it is time to end. */
 static void
 work(Oid database)
@@ -340,14 +735,15 @@ work(Oid database)
 												  ALLOCSET_DEFAULT_SIZES);
 	TimestampTz last_work = GetCurrentTimestamp();
 	TimestampTz last_poll = 0;
-	long		pause = 0;		/* until the next try; 0 = none is due */
+	TimestampTz due = 0;
+	bool		busy = false;
 
 	for (;;)
 	{
 		/* A latch that was set meanwhile makes the wait below return at once. */
 		bool		notified = listen_receive();
 
-		if (notified || elapsed(last_poll) >= (pause > 0 ? pause : dugong_poll_interval))
+		if (notified || due <= GetCurrentTimestamp())
 		{
 			Round		round = try_projections(context);
 
@@ -356,19 +752,34 @@ work(Oid database)
 				return;
 			if (round != ROUND_CAUGHT_UP)
 				last_work = last_poll;
-			pause = round != ROUND_BUSY ? 0 : Min(Max(pause * 2, MIN_PAUSE), MAX_PAUSE);
+			busy = round == ROUND_BUSY;
+			due = next_due(last_poll);
+			if (busy)
+				due = Min(due, TimestampTzPlusMilliseconds(last_poll, MIN_PAUSE));
+			keep_worker_lock(database);
 			continue;
 		}
 		if (database_is_wanted())
 			return;
-		if (pause == 0 && elapsed(last_work) >= IDLE_TIME)
+		if (!busy && !is_failing() && next_retry == DT_NOEND && elapsed(last_work) >= IDLE_TIME)
 		{
 			if (retire(database, context))
 				return;
 			last_work = GetCurrentTimestamp();
 		}
-		wait_for_work(Min(pause > 0 ? pause : dugong_poll_interval, LOOK_INTERVAL));
+		wait_for_work(Min(TimestampDifferenceMilliseconds(GetCurrentTimestamp(), due) + 1, LOOK_INTERVAL));
 	}
+}
+
+static void
+create_tasks(void)
+{
+	HASHCTL		ctl = {0};
+
+	ctl.keysize = NAMEDATALEN;
+	ctl.entrysize = sizeof(Task);
+	ctl.hcxt = TopMemoryContext;
+	tasks = hash_create("dugong tasks", 16, &ctl, HASH_ELEM | HASH_STRINGS | HASH_CONTEXT);
 }
 
 /* Is the database's directory there?  If not, to connect is a FATAL error. */
@@ -383,23 +794,23 @@ database_exists(Oid database, Oid tablespace)
 /*
  * Entry point.
  *
- * arg: the database's oid; bgw_extra holds its tablespace's.
+ * arg: the database's oid; bgw_extra holds a WorkerIdentity.
  */
 void
 dugong_worker_main(Datum arg)
 {
 	Oid			database = DatumGetObjectId(arg);
-	Oid			tablespace;
 
 	pqsignal(SIGTERM, die);
 	pqsignal(SIGHUP, SignalHandlerForConfigReload);
 	BackgroundWorkerUnblockSignals();
 
-	memcpy(&tablespace, MyBgworkerEntry->bgw_extra, sizeof(tablespace));
-	if (!database_exists(database, tablespace) || !take_worker_lock(database))
+	memcpy(&me, MyBgworkerEntry->bgw_extra, sizeof(me));
+	if (!database_exists(database, me.tablespace) || !take_worker_lock(database))
 		proc_exit(0);
 	BackgroundWorkerInitializeConnectionByOid(database, InvalidOid, BGWORKER_BYPASS_ALLOWCONN);
 	pin_settings();
+	create_tasks();
 	if (prepare_work())
 		work(database);
 	proc_exit(0);

@@ -181,6 +181,17 @@ log_scan_first_events(LogScan *scan, Relation log, int32 type_id, text *tenant_i
 	log_scan_begin(scan, log, "event_log_first_idx", keys, nkeys, ForwardScanDirection, snapshot);
 }
 
+/* First events of a type's aggregates of the tenants that come after one. */
+void
+log_scan_first_events_beyond(LogScan *scan, Relation log, int32 type_id, text *tenant_id, Snapshot snapshot)
+{
+	ScanKeyData keys[2];
+
+	ScanKeyInit(&keys[0], 1, BTEqualStrategyNumber, F_INT4EQ, Int32GetDatum(type_id));
+	ScanKeyInit(&keys[1], 2, BTGreaterStrategyNumber, F_TEXT_GT, PointerGetDatum(tenant_id));
+	log_scan_begin(scan, log, "event_log_first_idx", keys, 2, ForwardScanDirection, snapshot);
+}
+
 bool
 log_scan_next(LogScan *scan)
 {

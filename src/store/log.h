@@ -92,6 +92,8 @@ extern void log_scan_correlation(LogScan *scan, Relation log, const pg_uuid_t *i
 								 Snapshot snapshot);
 extern void log_scan_first_events(LogScan *scan, Relation log, int32 type_id,
 								  text *tenant_id, const pg_uuid_t *after, Snapshot snapshot);
+extern void log_scan_first_events_beyond(LogScan *scan, Relation log, int32 type_id,
+										 text *tenant_id, Snapshot snapshot);
 extern bool log_scan_next(LogScan *scan);
 extern void log_scan_end(LogScan *scan);
 

@@ -77,6 +77,20 @@ identity_restore(const Identity *before)
 	SetUserIdAndSecContext(before->user, before->sec_context);
 }
 
+/*
+ * The search_path that code which is registered now will have: the caller's,
+ * with the session's temporary objects last, so that they hide nothing.
+ */
+const char *
+identity_search_path(void)
+{
+	if (namespace_search_path[0] == '\0')
+		return FIXED_SEARCH_PATH;
+	if (strstr(namespace_search_path, "pg_temp") != NULL)
+		return namespace_search_path;
+	return psprintf("%s, pg_temp", namespace_search_path);
+}
+
 /* The current user must be allowed to call a function: 42501; 42883 if there is none. */
 void
 require_execute(Oid function)

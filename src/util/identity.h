@@ -23,6 +23,7 @@ extern void identity_assume(Identity *before, Oid role);
 extern void identity_assume_restricted(Identity *before, Oid role, const char *search_path);
 extern void identity_assume_anew(Identity *before, Oid role, int flags, const char *search_path);
 extern void identity_set(const char *name, const char *value);
+extern const char *identity_search_path(void);
 extern void require_execute(Oid function);
 extern void identity_restore(const Identity *before);
 

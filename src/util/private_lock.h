@@ -20,6 +20,7 @@ typedef enum PrivateLockClass
 	LOCK_PROJECTION = 0xD602,	/* key: hash of the projection's name */
 	LOCK_WORKER = 0xD603,		/* key 0; a session lock of the live worker */
 	LOCK_WORKER_LAUNCH = 0xD604,	/* key 0; who is about to launch the worker */
+	LOCK_PROGRESS = 0xD606,		/* key: how much of a rebuild is done */
 	LOCK_HORIZON = 0xD605		/* key: a position that all of the transaction's
 								 * are above */
 } PrivateLockClass;

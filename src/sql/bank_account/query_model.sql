@@ -10,7 +10,5 @@ CREATE TABLE @extschema@.bank_account_query_model (
 COMMENT ON TABLE @extschema@.bank_account_query_model IS
     'all open bank accounts, kept by the background worker a moment behind the log';
 
-INSERT INTO dugong.projections (name, aggregate_type_id, query_model)
-VALUES ('bank_account',
-        dugong.aggregate_type_id('BankingContext-AccountService', 'BankAccount'),
-        '@extschema@.bank_account_query_model');
+SELECT dugong.create_projection('bank_account', 'BankAccount', '@extschema@.bank_account_query_model',
+    origin => 'BankingContext-AccountService');

@@ -1,0 +1,264 @@
+/*
+ * handler.c
+ *		Users' code that a projection runs.
+ *
+ * Handlers, and the triggers of a query model, run as the projection's owner
+ * (a query model's: as the table's), with the search_path of whoever
+ * registered the projection.  They must not get back to the rights of the
+ * session that runs them, which is the worker's, a superuser's.  A
+ * security-restricted operation sees to that, but it refuses deferred
+ * triggers, and every foreign key of some frameworks is one.
+ *
+ * So where the transaction is dugong's own, handlers run under
+ * SECURITY_LOCAL_USERID_CHANGE and a mark of our own in the security context,
+ * and three things take the place of the restricted operation:
+ * - a utility statement under the mark runs as a restricted operation: so no
+ *   temporary objects, no cursors WITH HOLD, no PREPARE, LISTEN or DISCARD;
+ * - what was deferred is fired before the transaction gets back to its own
+ *   rights, as the same actor, and that as a restricted operation;
+ * - settings go back after each call.
+ * Elsewhere (inline projections, a caller's transaction) it is a restricted
+ * operation: the caller's deferred triggers are not ours to fire.
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_class.h"
+#include "catalog/pg_proc.h"
+#include "commands/trigger.h"
+#include "compat.h"
+#include "miscadmin.h"
+#include "nodes/makefuncs.h"
+#include "pgstat.h"
+#include "projection/handler.h"
+#include "tcop/utility.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/fmgrprotos.h"
+#include "utils/guc.h"
+#include "utils/lsyscache.h"
+#include "utils/regproc.h"
+#include "utils/syscache.h"
+#include "utils/varlena.h"
+#include "util/ids.h"
+
+PG_FUNCTION_INFO_V1(dugong_is_replaying);
+
+/* The mark; PostgreSQL's own bits are the lowest three. */
+#define SECURITY_HANDLER 0x4000
+
+static ProcessUtility_hook_type next_process_utility;
+static bool replaying;
+
+/* Statements that only bring others, which are looked at when they come. */
+static bool
+is_container(const Node *statement)
+{
+	return IsA(statement, CallStmt) || IsA(statement, DoStmt) || IsA(statement, ExecuteStmt) ||
+		IsA(statement, CopyStmt) || IsA(statement, ExplainStmt);
+}
+
+static void
+run_utility(PlannedStmt *statement, const char *query, bool read_only_tree, ProcessUtilityContext context,
+			ParamListInfo params, QueryEnvironment *environment, DestReceiver *dest, QueryCompletion *completion)
+{
+	if (next_process_utility)
+		next_process_utility(statement, query, read_only_tree, context, params, environment, dest, completion);
+	else
+		standard_ProcessUtility(statement, query, read_only_tree, context, params, environment, dest, completion);
+}
+
+static void
+process_utility(PlannedStmt *statement, const char *query, bool read_only_tree, ProcessUtilityContext context,
+				ParamListInfo params, QueryEnvironment *environment, DestReceiver *dest, QueryCompletion *completion)
+{
+	Oid			user;
+	int			sec_context;
+
+	GetUserIdAndSecContext(&user, &sec_context);
+	if ((sec_context & SECURITY_HANDLER) == 0 || is_container(statement->utilityStmt))
+	{
+		run_utility(statement, query, read_only_tree, context, params, environment, dest, completion);
+		return;
+	}
+	/* An error puts it back by itself. */
+	SetUserIdAndSecContext(user, sec_context | SECURITY_RESTRICTED_OPERATION);
+	run_utility(statement, query, read_only_tree, context, params, environment, dest, completion);
+	SetUserIdAndSecContext(user, sec_context);
+}
+
+static void
+at_transaction_end(XactEvent event, void *arg)
+{
+	if (event == XACT_EVENT_ABORT)
+		replaying = false;
+}
+
+void
+handler_init(void)
+{
+	next_process_utility = ProcessUtility_hook;
+	ProcessUtility_hook = process_utility;
+	RegisterXactCallback(at_transaction_end, NULL);
+}
+
+/*
+ * Checks that a function can be a handler, and that a role may call it.
+ *
+ * name: what it is to be, for the message.
+ * Errors: 42883, 42501, 42P13 for another signature.
+ */
+void
+handler_check(Oid function, Oid role, const char *name, int nargs, const Oid *argtypes)
+{
+	Oid		   *types;
+	int			ntypes;
+	bool		fits;
+	StringInfoData wanted;
+
+	if (!SearchSysCacheExists1(PROCOID, ObjectIdGetDatum(function)))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_FUNCTION),
+				 errmsg("function with OID %u does not exist", function)));
+	if (function_aclcheck(function, role) != ACLCHECK_OK)
+		aclcheck_error(ACLCHECK_NO_PRIV, OBJECT_FUNCTION, get_func_name(function));
+	(void) get_func_signature(function, &types, &ntypes);
+	fits = get_func_prokind(function) == PROKIND_FUNCTION && !get_func_retset(function) && ntypes == nargs;
+	for (int i = 0; fits && i < nargs; i++)
+		fits = types[i] == argtypes[i];
+	if (fits)
+		return;
+	initStringInfo(&wanted);
+	for (int i = 0; i < nargs; i++)
+		appendStringInfo(&wanted, "%s%s", i > 0 ? ", " : "", format_type_be(argtypes[i]));
+	ereport(ERROR,
+			(errcode(ERRCODE_INVALID_FUNCTION_DEFINITION),
+			 errmsg("function %s cannot be the %s", format_procedure(function), name),
+			 errdetail("It must be a function of (%s), and return no set.", wanted.data)));
+}
+
+/* Looks a handler up by its signature, and checks that it is still one. */
+void
+handler_open(FmgrInfo *info, const char *signature, const Actor *actor, const char *name,
+			 int nargs, const Oid *argtypes)
+{
+	Oid			function = DatumGetObjectId(DirectFunctionCall1(regprocedurein, CStringGetDatum(signature)));
+
+	handler_check(function, actor->role, name, nargs, argtypes);
+	fmgr_info(function, info);
+}
+
+static Oid
+table_owner(const char *table)
+{
+	RangeVar   *name = makeRangeVarFromNameList(textToQualifiedNameList(cstring_to_text(table)));
+	HeapTuple	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(RangeVarGetRelid(name, NoLock, false)));
+	Oid			owner;
+
+	if (!HeapTupleIsValid(tuple))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_TABLE),
+				 errmsg("relation \"%s\" does not exist", table)));
+	owner = ((Form_pg_class) GETSTRUCT(tuple))->relowner;
+	ReleaseSysCache(tuple);
+	return owner;
+}
+
+/*
+ * Whose rights a projection's code has.
+ *
+ * own_transaction: is nothing but this projection's work in the transaction?
+ * Errors: 42704 if the owner is gone, 42P01 if the query model is.
+ */
+void
+handler_actor(Actor *actor, const Projection *projection, bool own_transaction)
+{
+	actor->role = projection->query_model ? table_owner(projection->query_model) :
+		get_role_oid(projection->owner, false);
+	actor->search_path = projection->search_path;
+	actor->restricted = !own_transaction;
+}
+
+static void
+set_uuid(const char *name, const pg_uuid_t *uuid)
+{
+	identity_set(name, uuid ? uuid_to_cstring(uuid) : "");
+}
+
+/* Becomes the actor; context may be NULL. */
+void
+handler_begin(const Actor *actor, const HandledContext *context, Identity *before)
+{
+	static const HandledContext none;
+
+	if (context == NULL)
+		context = &none;
+	identity_assume_anew(before, actor->role, actor->restricted ? SECURITY_RESTRICTED_OPERATION :
+						 SECURITY_LOCAL_USERID_CHANGE | SECURITY_HANDLER, actor->search_path);
+	identity_set("dugong.tenant_id", context->tenant_id ? text_to_cstring(context->tenant_id) : "");
+	set_uuid("dugong.correlation_id", context->correlation_id);
+	set_uuid("dugong.triggered_by_event_id", context->event_id);
+}
+
+void
+handler_end(const Identity *before)
+{
+	identity_restore(before);
+}
+
+/* Calls a function as the actor; the arguments are not null. */
+void
+handler_call(FmgrInfo *function, const Actor *actor, const HandledContext *context,
+			 int nargs, const Datum *args)
+{
+	LOCAL_FCINFO(fcinfo, 3);
+	PgStat_FunctionCallUsage usage;
+	Identity	before;
+
+	handler_begin(actor, context, &before);
+	InitFunctionCallInfoData(*fcinfo, function, nargs, InvalidOid, NULL, NULL);
+	for (int i = 0; i < nargs; i++)
+	{
+		fcinfo->args[i].value = args[i];
+		fcinfo->args[i].isnull = args[i] == (Datum) 0 && i > 0;
+	}
+	pgstat_init_function_usage(fcinfo, &usage);
+	(void) FunctionCallInvoke(fcinfo);
+	pgstat_end_function_usage(&usage, true);
+	handler_end(&before);
+}
+
+/* Fires what was deferred in this transaction, as the actor who did. */
+void
+handler_fire_deferred(const Actor *actor)
+{
+	ConstraintsSetStmt *all;
+	Identity	before;
+
+	if (actor->restricted)
+		return;
+	all = makeNode(ConstraintsSetStmt);
+	all->constraints = NIL;
+	all->deferred = false;
+	identity_assume_anew(&before, actor->role, SECURITY_RESTRICTED_OPERATION, actor->search_path);
+	AfterTriggerSetState(all);
+	handler_end(&before);
+}
+
+/* For is_replaying(); returns what it was. */
+bool
+handler_set_replaying(bool now)
+{
+	bool		before = replaying;
+
+	replaying = now;
+	return before;
+}
+
+/* is_replaying() */
+Datum
+dugong_is_replaying(PG_FUNCTION_ARGS)
+{
+	PG_RETURN_BOOL(replaying);
+}

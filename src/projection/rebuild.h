@@ -1,0 +1,14 @@
+/*
+ * rebuild.h
+ *		Making a query model anew from the log.
+ */
+#ifndef DUGONG_REBUILD_H
+#define DUGONG_REBUILD_H
+
+#include "postgres.h"
+
+#include "projection/projection.h"
+
+extern void replay_all(const Projection *projection);
+
+#endif							/* DUGONG_REBUILD_H */
