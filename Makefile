@@ -22,6 +22,7 @@ SQL_PARTS = \
 	aggregate/snapshots.sql \
 	broker/publish.sql \
 	projection/projections.sql \
+	observe/status.sql \
 	bank_account/fold.sql \
 	bank_account/commands.sql \
 	bank_account/query_model.sql \

@@ -10,6 +10,7 @@
 #include <limits.h>
 
 #include "guc.h"
+#include "miscadmin.h"
 #include "utils/guc.h"
 
 char	   *dugong_tenant_id;
@@ -19,6 +20,7 @@ char	   *dugong_triggered_by_event_id;
 char	   *dugong_triggered_by_user_id;
 char	   *dugong_metadata;
 bool		dugong_allow_drop;
+bool		dugong_preloaded;
 int			dugong_batch_size;
 int			dugong_poll_interval;
 int			dugong_max_attempts;
@@ -120,6 +122,7 @@ define_behaviour(void)
 void
 guc_init(void)
 {
+	dugong_preloaded = process_shared_preload_libraries_in_progress;
 	define_context();
 	define_behaviour();
 	MarkGUCPrefixReserved("dugong");
