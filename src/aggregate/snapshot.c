@@ -484,7 +484,10 @@ typedef struct Taken
 
 static HTAB *taken;				/* in TopTransactionContext */
 
-/* Is it too early for another one?  If not, it is counted. */
+/*
+ * Is it too early for another one?  If not, it is counted.  An aggregate that
+ * is not beyond its last snapshot has been rolled back to a savepoint, with it.
+ */
 static bool
 too_early(const AggregateKey *key, int64 sequence_number, int interval)
 {
@@ -502,7 +505,8 @@ too_early(const AggregateKey *key, int64 sequence_number, int interval)
 		entry->count = 0;
 		MemoryContextSwitchTo(old);
 	}
-	else if (sequence_number - entry->last < (int64) interval << Min(Max(entry->count - FREE_SNAPSHOTS, 0), 30))
+	else if (sequence_number > entry->last &&
+			 sequence_number - entry->last < (int64) interval << Min(Max(entry->count - FREE_SNAPSHOTS, 0), 30))
 		return true;
 	entry->count++;
 	entry->last = sequence_number;
