@@ -2,11 +2,14 @@
 BEGIN;
 SELECT no_plan();
 \ir helpers.psql
-CREATE TYPE counter AS (n int, names text[], at timestamptz, amount numeric, doc jsonb);
+CREATE TYPE colour AS ENUM ('red', 'green');
+CREATE TYPE counter AS (n int, names text[], at timestamptz, amount numeric, doc jsonb, colours colour[]);
 CREATE FUNCTION step() RETURNS int LANGUAGE sql IMMUTABLE RETURN 1;
+CREATE FUNCTION plus(numeric, numeric) RETURNS numeric LANGUAGE sql IMMUTABLE RETURN $1 + $2;
+CREATE OPERATOR @+@ (FUNCTION = plus, LEFTARG = numeric, RIGHTARG = numeric);
 CREATE FUNCTION counter_apply(counter, dugong.domain_event) RETURNS counter LANGUAGE sql IMMUTABLE
 BEGIN ATOMIC
-    SELECT ROW(coalesce(($1).n, 0) + step(), ($1).names || ARRAY[($2).type], ($2)."timestamp", coalesce(($1).amount, 0) + 0.10, ($2).payload)::counter;
+    SELECT ROW(coalesce(($1).n, 0) + step(), ($1).names || ARRAY[($2).type], ($2)."timestamp", coalesce(($1).amount, 0) @+@ 0.10, ($2).payload, ARRAY['red']::colour[])::counter;
 END;
 CREATE AGGREGATE counter_fold(dugong.domain_event) (SFUNC = counter_apply, STYPE = counter);
 CREATE FUNCTION list_apply(jsonb, dugong.domain_event) RETURNS jsonb LANGUAGE plpgsql AS $$
@@ -65,9 +68,13 @@ SELECT is(pg_temp.survives(change), survives, change) FROM (VALUES
     ('SELECT 1', true),
     ('CREATE TABLE unrelated (i int)', true),
     ('CREATE FUNCTION unrelated() RETURNS int LANGUAGE sql RETURN 1', true),
-    ('CREATE OR REPLACE FUNCTION counter_apply(counter, dugong.domain_event) RETURNS counter LANGUAGE sql IMMUTABLE AS $f$ SELECT ROW(coalesce(($1).n, 0) + 1, NULL, NULL, NULL, NULL)::counter $f$', false),
+    ('CREATE OR REPLACE FUNCTION counter_apply(counter, dugong.domain_event) RETURNS counter LANGUAGE sql IMMUTABLE AS $f$ SELECT ROW(coalesce(($1).n, 0) + 1, NULL, NULL, NULL, NULL, NULL)::counter $f$', false),
     ('CREATE OR REPLACE FUNCTION step() RETURNS int LANGUAGE sql IMMUTABLE RETURN 2', false),
-    ('CREATE OR REPLACE AGGREGATE counter_fold(dugong.domain_event) (SFUNC = counter_apply, STYPE = counter, INITCOND = ''(0,{},,0,)'')', false),
+    ('CREATE OR REPLACE AGGREGATE counter_fold(dugong.domain_event) (SFUNC = counter_apply, STYPE = counter, INITCOND = ''(0,{},,0,,)'')', false),
+    ('CREATE OR REPLACE FUNCTION plus(numeric, numeric) RETURNS numeric LANGUAGE sql IMMUTABLE RETURN $1 - $2', false),
+    ('ALTER TYPE colour RENAME VALUE ''green'' TO ''blue''', false),
+    ('ALTER TYPE colour ADD VALUE ''blue''', false),
+    ('CREATE TYPE unrelated_colour AS ENUM (''a''); ALTER TYPE unrelated_colour RENAME VALUE ''a'' TO ''b''', true),
     ('ALTER TYPE counter ADD ATTRIBUTE more int', false),
     ('ALTER TYPE counter RENAME ATTRIBUTE doc TO document', false),
     ('ALTER FUNCTION counter_apply(counter, dugong.domain_event) SET search_path = public', false),
@@ -75,6 +82,32 @@ SELECT is(pg_temp.survives(change), survives, change) FROM (VALUES
     ('CREATE AGGREGATE other_fold(dugong.domain_event) (SFUNC = counter_apply, STYPE = counter); SELECT dugong.alter_aggregate_type(''Counter'', fold => ''other_fold(dugong.domain_event)'')', false),
     ('SELECT dugong.alter_aggregate_type(''Counter'', snapshot_interval => 0)', false)) AS c (change, survives);
 SELECT ok(pg_temp.uses_snapshot('Counter', pg_temp.id('a')), 'what was rolled back has changed nothing');
+
+-- Domains and ranges that a state holds
+CREATE DOMAIN price AS numeric;
+CREATE DOMAIN deep AS price;
+CREATE TYPE span AS RANGE (SUBTYPE = int4);
+CREATE TYPE offer AS (n int, prices deep[], span span);
+CREATE FUNCTION offer_apply(offer, dugong.domain_event) RETURNS offer LANGUAGE plpgsql AS $$ BEGIN RETURN ROW(coalesce(($1).n, 0) + 1, '{1}', '[1,2)')::offer; END $$;
+CREATE AGGREGATE offer_fold(dugong.domain_event) (SFUNC = offer_apply, STYPE = offer);
+SELECT dugong.create_aggregate_type('Offer', 'offer_fold(dugong.domain_event)');
+SELECT pg_temp.append('Offer', pg_temp.id('a'), 20);
+CREATE FUNCTION pg_temp.offer_after(change text) RETURNS boolean LANGUAGE plpgsql AS $$
+BEGIN
+    EXECUTE change;
+    RAISE EXCEPTION USING MESSAGE = (SELECT valid FROM dugong.snapshots WHERE aggregate_type = 'Offer')::text, ERRCODE = 'P0099';
+EXCEPTION WHEN SQLSTATE 'P0099' THEN RETURN SQLERRM::boolean;
+END $$;
+SELECT is(pg_temp.offer_after(change), valid, change) FROM (VALUES
+    ('SELECT 1', true),
+    ('CREATE DOMAIN unrelated_price AS int; ALTER DOMAIN unrelated_price ADD CHECK (VALUE > 0)', true),
+    ('ALTER DOMAIN deep ADD CHECK (VALUE > 0)', false),
+    ('ALTER DOMAIN deep ADD CHECK (VALUE > 0) NOT VALID', false),
+    ('ALTER DOMAIN price ADD CONSTRAINT positive CHECK (VALUE > 0)', false)) AS c (change, valid);
+ALTER DOMAIN price ADD CONSTRAINT positive CHECK (VALUE > 0);
+SELECT dugong.take_snapshot('Offer', pg_temp.id('a'));
+SELECT is(pg_temp.offer_after('ALTER DOMAIN price DROP CONSTRAINT positive'), false, 'a constraint that is dropped');
+
 CREATE OR REPLACE FUNCTION step() RETURNS int LANGUAGE sql IMMUTABLE RETURN 2;
 SELECT is(dugong.build_aggregate('Counter', pg_temp.id('a')) ->> 'n', '50', 'never stale');
 SELECT pg_temp.append('Counter', pg_temp.id('a'), 5);
