@@ -225,5 +225,21 @@ SELECT is(pg_temp.caught($$ SELECT dugong.build_aggregate('Gone', pg_temp.id('a'
 SELECT lives_ok($$ SELECT pg_temp.append('Gone', pg_temp.id('a'), 2) $$, 'but appended to');
 SELECT is(dugong.drop_snapshots('Gone'), 1::bigint, 'and its snapshot dropped');
 
+-- Who may see the snapshots need not be able to see the folds
+CREATE SCHEMA hidden;
+CREATE AGGREGATE hidden.fold(dugong.domain_event) (SFUNC = count_apply, STYPE = bigint);
+CREATE FUNCTION hidden.helper() RETURNS int LANGUAGE sql RETURN 1;
+SELECT dugong.create_aggregate_type('Hidden', 'hidden.fold(dugong.domain_event)', snapshot_interval => 2, depends_on => '{hidden.helper()}');
+SELECT pg_temp.append('Hidden', pg_temp.id('a'), 2);
+CREATE ROLE dugong_watcher;
+GRANT USAGE ON SCHEMA dugong TO dugong_watcher;
+GRANT SELECT ON dugong.snapshots TO dugong_watcher;
+GRANT EXECUTE ON FUNCTION dugong.snapshot_is_valid TO dugong_watcher;
+CREATE FUNCTION unrelated() RETURNS int LANGUAGE sql RETURN 1; -- so that nothing is known any more
+SET LOCAL ROLE dugong_watcher;
+SELECT valid::text FROM dugong.snapshots WHERE aggregate_type = 'Hidden' \gset
+RESET ROLE;
+SELECT is(:'valid'::text, 'true', 'a fold in a schema that is closed to him');
+
 SELECT * FROM finish();
 ROLLBACK;
