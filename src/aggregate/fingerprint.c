@@ -4,12 +4,13 @@
  *
  * A stored state is good as long as the same events would give it again.  The
  * fingerprint covers what they pass through: the aggregate function, its
- * transition and final functions and the functions that those are recorded to
- * depend on (a body in BEGIN ATOMIC ... END records them), those that the
- * aggregate type was declared to depend on, the columns of the
- * state type, and the upcasts of the type's events.  A function counts with
- * its whole row in pg_proc; one in C also with the build id of the library
- * that is loaded.
+ * transition and final functions and the functions, operators and types that
+ * those are recorded to depend on (a body in BEGIN ATOMIC ... END records
+ * them), those that the aggregate type was declared to depend on, the state
+ * type, and the upcasts of the type's events.  A function counts with its
+ * whole row in pg_proc; an aggregate function also with that in pg_aggregate,
+ * one in C with the build id of the library that is loaded.  A type counts
+ * with what it is made of: columns, labels, constraints.
  *
  * It is computed from the catalogs and kept until one of them changes, which
  * this session's own changes do at the next command.
@@ -185,7 +186,7 @@ mix_library(Mix *mix, Oid function)
 	(void) dl_iterate_phdr(visit_library, &search);
 }
 
-/* The functions that a function is recorded to depend on. */
+/* The functions, operators and types that a function is recorded to depend on. */
 static void
 mix_dependencies(Mix *mix, Oid function)
 {
@@ -207,9 +208,23 @@ mix_dependencies(Mix *mix, Oid function)
 			mix_function(mix, dependency->refobjid);
 		else if (dependency->refclassid == OperatorRelationId)
 			mix_function(mix, get_opcode(dependency->refobjid));
+		else if (dependency->refclassid == TypeRelationId)
+			mix_type(mix, dependency->refobjid);
 	}
 	systable_endscan(scan);
 	table_close(depend, AccessShareLock);
+}
+
+/* What an aggregate function is, beside its row in pg_proc. */
+static void
+mix_aggregate(Mix *mix, Oid function)
+{
+	HeapTuple	tuple = SearchSysCache1(AGGFNOID, ObjectIdGetDatum(function));
+
+	if (!HeapTupleIsValid(tuple))
+		return;
+	mix_row(mix, tuple);
+	ReleaseSysCache(tuple);
 }
 
 static void
@@ -229,6 +244,8 @@ mix_function(Mix *mix, Oid function)
 	mix_row(mix, tuple);
 	if (proc->prolang == ClanguageId)
 		mix_library(mix, function);
+	if (proc->prokind == PROKIND_AGGREGATE)
+		mix_aggregate(mix, function);
 	ReleaseSysCache(tuple);
 	mix_dependencies(mix, function);
 }

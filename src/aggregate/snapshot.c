@@ -494,7 +494,12 @@ too_early(const AggregateKey *key, int64 sequence_number, int interval)
 	Taken	   *entry;
 	bool		found;
 
-	if (taken == NULL || hash_get_num_entries(taken) >= MAX_TAKEN)
+	if (taken && hash_get_num_entries(taken) >= MAX_TAKEN)
+	{
+		hash_destroy(taken);
+		taken = NULL;
+	}
+	if (taken == NULL)
 		taken = aggregate_table_create("dugong snapshots taken", sizeof(Taken), TopTransactionContext);
 	entry = hash_search(taken, key, HASH_ENTER, &found);
 	if (!found)

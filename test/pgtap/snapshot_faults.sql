@@ -67,6 +67,7 @@ SELECT pg_temp.append('Failing', pg_temp.id('a'), 1);
 SELECT is(pg_temp.snapshots('Failing'), 'a2', 'and the session goes on');
 SELECT lives_ok($$ SELECT dugong.append_events('Failing', pg_temp.id('b'), '[{"type": "22012"}, {"type": "Counted"}]') $$, 'an error of the fold''s own does not fail the append');
 SELECT is((SELECT count(*) FROM dugong.event_log WHERE aggregate_id = pg_temp.id('b')), 2::bigint, 'which is there');
+SELECT is(pg_temp.caught($$ SELECT dugong.take_snapshot('Failing', pg_temp.id('b')) $$), '22012 postgres', 'but one that is taken by hand');
 
 -- The same for upcasts that check_event_types() tries
 CREATE FUNCTION failing_upcast(jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
@@ -180,6 +181,11 @@ SELECT is(dugong.build_aggregate('Many', pg_temp.id('a')), to_jsonb(20000::bigin
 SELECT is(dugong.build_aggregate('Many', pg_temp.id('a'), skip_snapshot => true), to_jsonb(20000::bigint * 20001 / 2), 'and that of all events');
 SELECT pg_temp.append('Many', pg_temp.id('b'), 20);
 SELECT is((SELECT s.sequence_number FROM dugong.aggregate_snapshots s WHERE s.aggregate_type_id = pg_temp.type_id('Many') AND s.aggregate_id = pg_temp.id('b')), 20::bigint, 'another aggregate has its own count');
+SAVEPOINT s;
+SELECT pg_temp.append('Many', pg_temp.id('c'), 25);
+ROLLBACK TO s;
+SELECT pg_temp.append('Many', pg_temp.id('c'), 20);
+SELECT is((SELECT s.sequence_number FROM dugong.aggregate_snapshots s WHERE s.aggregate_type_id = pg_temp.type_id('Many') AND s.aggregate_id = pg_temp.id('c')), 20::bigint, 'what was rolled back does not count');
 
 -- Nested composites: what one side has compressed is the same in the other
 CREATE TYPE leaf AS (doc jsonb);

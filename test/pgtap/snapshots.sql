@@ -83,6 +83,31 @@ SELECT is(pg_temp.survives(change), survives, change) FROM (VALUES
     ('SELECT dugong.alter_aggregate_type(''Counter'', snapshot_interval => 0)', false)) AS c (change, survives);
 SELECT ok(pg_temp.uses_snapshot('Counter', pg_temp.id('a')), 'what was rolled back has changed nothing');
 
+-- What a body calls and names, deep down: aggregate functions, and types that are not in the state
+CREATE FUNCTION add(int, int) RETURNS int LANGUAGE sql IMMUTABLE RETURN $1 + $2;
+CREATE AGGREGATE total(int) (SFUNC = add, STYPE = int, INITCOND = '0');
+CREATE TYPE mood AS ENUM ('good', 'bad');
+CREATE TYPE pair AS (x int, y mood);
+CREATE FUNCTION deep_help(int) RETURNS text LANGUAGE sql IMMUTABLE RETURN ((SELECT total(n) FROM generate_series(1, $1) n), 'good')::pair::text;
+CREATE FUNCTION deep_apply(text, dugong.domain_event) RETURNS text LANGUAGE sql IMMUTABLE RETURN coalesce($1, '') || deep_help(3);
+CREATE AGGREGATE deep_fold(dugong.domain_event) (SFUNC = deep_apply, STYPE = text);
+SELECT dugong.create_aggregate_type('Deep', 'deep_fold(dugong.domain_event)', snapshot_interval => 2);
+SELECT pg_temp.append('Deep', pg_temp.id('a'), 2);
+SELECT is(dugong.build_aggregate('Deep', pg_temp.id('a')), '"(6,good)(6,good)"', 'a state');
+CREATE FUNCTION pg_temp.deep_after(change text) RETURNS text LANGUAGE plpgsql AS $$
+BEGIN
+    EXECUTE change;
+    RAISE EXCEPTION USING MESSAGE = (dugong.build_aggregate('Deep', pg_temp.id('a')) = dugong.build_aggregate('Deep', pg_temp.id('a'), skip_snapshot => true))
+        || ' ' || (SELECT valid FROM dugong.snapshots WHERE aggregate_type = 'Deep'), ERRCODE = 'P0099';
+EXCEPTION WHEN SQLSTATE 'P0099' THEN RETURN SQLERRM;
+END $$;
+SELECT is(pg_temp.deep_after(change), 'true ' || valid, change) FROM (VALUES
+    ('SELECT 1', true),
+    ('CREATE TYPE unrelated AS ENUM ()', true),
+    ('CREATE OR REPLACE AGGREGATE total(int) (SFUNC = add, STYPE = int, INITCOND = ''100'')', false),
+    ('CREATE OR REPLACE FUNCTION add(int, int) RETURNS int LANGUAGE sql IMMUTABLE RETURN $1 - $2', false),
+    ('ALTER TYPE mood RENAME VALUE ''good'' TO ''well''', false)) AS c (change, valid);
+
 -- Domains and ranges that a state holds
 CREATE DOMAIN price AS numeric;
 CREATE DOMAIN deep AS price;
