@@ -3,7 +3,7 @@ INSERT INTO dugong.domain_events (aggregate_type, aggregate_id, type)
 VALUES ('BankAccount', '0a000000-0000-4000-8000-000000000001', 'Noted');
 UPDATE dugong.event_log SET type = 'x';
 DELETE FROM dugong.event_log;
-TRUNCATE dugong.event_log CASCADE;
+TRUNCATE dugong.event_log;
 UPDATE dugong.domain_events SET type = 'x';
 DELETE FROM dugong.domain_events;
 INSERT INTO dugong.domain_events (aggregate_type, aggregate_id, type, sequence_number)

@@ -10,3 +10,9 @@ SELECT sequence_number FROM dugong.append_event('Unstorable', '50a90000-0000-400
 SELECT sequence_number FROM dugong.append_event('Unstorable', '50a90000-0000-4000-8000-000000000001', 'D');
 SELECT dugong.build_aggregate('Unstorable', '50a90000-0000-4000-8000-000000000001') ->> 'n' AS n;
 SELECT count(*) FROM dugong.snapshots WHERE aggregate_type = 'Unstorable';
+-- Another session is told once, too, whether it appends or takes one by hand
+\c -
+SELECT dugong.take_snapshot('Unstorable', '50a90000-0000-4000-8000-000000000001');
+SELECT dugong.take_snapshot('Unstorable', '50a90000-0000-4000-8000-000000000001');
+SELECT sequence_number FROM dugong.append_event('Unstorable', '50a90000-0000-4000-8000-000000000001', 'E');
+SELECT sequence_number FROM dugong.append_event('Unstorable', '50a90000-0000-4000-8000-000000000001', 'F');

@@ -4,12 +4,13 @@
  *
  * A stored state is good as long as the same events would give it again.  The
  * fingerprint covers what they pass through: the aggregate function, its
- * transition and final functions and the functions that those are recorded to
- * depend on (a body in BEGIN ATOMIC ... END records them), those that the
- * aggregate type was declared to depend on, the columns of the
- * state type, and the upcasts of the type's events.  A function counts with
- * its whole row in pg_proc; one in C also with the build id of the library
- * that is loaded.
+ * transition and final functions and the functions, operators and types that
+ * those are recorded to depend on (a body in BEGIN ATOMIC ... END records
+ * them), those that the aggregate type was declared to depend on, the state
+ * type, and the upcasts of the type's events.  A function counts with its
+ * whole row in pg_proc; an aggregate function also with that in pg_aggregate,
+ * one in C with the build id of the library that is loaded.  A type counts
+ * with what it is made of: columns, labels, constraints.
  *
  * It is computed from the catalogs and kept until one of them changes, which
  * this session's own changes do at the next command.
@@ -38,6 +39,7 @@
 #include "fmgr.h"
 #include "miscadmin.h"
 #include "store/event_type.h"
+#include "store/log.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/fmgrprotos.h"
@@ -49,6 +51,7 @@
 #include "utils/syscache.h"
 #include "utils/typcache.h"
 #include "utils/varlena.h"
+#include "util/identity.h"
 
 typedef struct Known
 {
@@ -185,7 +188,7 @@ mix_library(Mix *mix, Oid function)
 	(void) dl_iterate_phdr(visit_library, &search);
 }
 
-/* The functions that a function is recorded to depend on. */
+/* The functions, operators and types that a function is recorded to depend on. */
 static void
 mix_dependencies(Mix *mix, Oid function)
 {
@@ -207,9 +210,23 @@ mix_dependencies(Mix *mix, Oid function)
 			mix_function(mix, dependency->refobjid);
 		else if (dependency->refclassid == OperatorRelationId)
 			mix_function(mix, get_opcode(dependency->refobjid));
+		else if (dependency->refclassid == TypeRelationId)
+			mix_type(mix, dependency->refobjid);
 	}
 	systable_endscan(scan);
 	table_close(depend, AccessShareLock);
+}
+
+/* What an aggregate function is, beside its row in pg_proc. */
+static void
+mix_aggregate(Mix *mix, Oid function)
+{
+	HeapTuple	tuple = SearchSysCache1(AGGFNOID, ObjectIdGetDatum(function));
+
+	if (!HeapTupleIsValid(tuple))
+		return;
+	mix_row(mix, tuple);
+	ReleaseSysCache(tuple);
 }
 
 static void
@@ -229,6 +246,8 @@ mix_function(Mix *mix, Oid function)
 	mix_row(mix, tuple);
 	if (proc->prolang == ClanguageId)
 		mix_library(mix, function);
+	if (proc->prokind == PROKIND_AGGREGATE)
+		mix_aggregate(mix, function);
 	ReleaseSysCache(tuple);
 	mix_dependencies(mix, function);
 }
@@ -378,19 +397,23 @@ mix_upcasts(Mix *mix, const AggregateType *type)
 	}
 }
 
+/* Who asks need not be allowed to see the fold: it is looked for with the extension owner's rights. */
 static int64
 compute(const AggregateType *type)
 {
 	Mix			mix = {0};
+	Identity	before;
 	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "dugong fingerprint",
 												  ALLOCSET_DEFAULT_SIZES);
 	MemoryContext old = MemoryContextSwitchTo(context);
 
+	identity_assume(&before, dugong_owner());
 	mix_string(&mix, type->owner);
 	mix_string(&mix, type->search_path);
 	mix_fold(&mix, type);
 	mix_declared(&mix, type);
 	mix_upcasts(&mix, type);
+	identity_restore(&before);
 	MemoryContextSwitchTo(old);
 	MemoryContextDelete(context);
 	return (int64) mix.hash;
@@ -426,8 +449,11 @@ int64
 fingerprint_add_function(int64 fingerprint, const char *signature)
 {
 	Mix			mix = {.hash = (uint64) fingerprint};
+	Identity	before;
 
+	identity_assume(&before, dugong_owner());
 	mix_signature(&mix, signature);
+	identity_restore(&before);
 	return (int64) mix.hash;
 }
 
@@ -442,11 +468,14 @@ fingerprint_add_table(int64 fingerprint, const char *name)
 {
 	Mix			mix = {.hash = (uint64) fingerprint};
 	RangeVar   *table = makeRangeVarFromNameList(textToQualifiedNameList(cstring_to_text(name)));
-	Oid			relid = RangeVarGetRelid(table, NoLock, true);
-	Oid			type = OidIsValid(relid) ? get_rel_type_id(relid) : InvalidOid;
+	Identity	before;
+	Oid			relid;
 
+	identity_assume(&before, dugong_owner());
+	relid = RangeVarGetRelid(table, NoLock, true);
 	mix_string(&mix, name);
-	if (OidIsValid(type))
-		mix_type(&mix, type);
+	if (OidIsValid(relid) && OidIsValid(get_rel_type_id(relid)))
+		mix_type(&mix, get_rel_type_id(relid));
+	identity_restore(&before);
 	return (int64) mix.hash;
 }

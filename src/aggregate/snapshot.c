@@ -484,14 +484,22 @@ typedef struct Taken
 
 static HTAB *taken;				/* in TopTransactionContext */
 
-/* Is it too early for another one?  If not, it is counted. */
+/*
+ * Is it too early for another one?  If not, it is counted.  An aggregate that
+ * is not beyond its last snapshot has been rolled back to a savepoint, with it.
+ */
 static bool
 too_early(const AggregateKey *key, int64 sequence_number, int interval)
 {
 	Taken	   *entry;
 	bool		found;
 
-	if (taken == NULL || hash_get_num_entries(taken) >= MAX_TAKEN)
+	if (taken && hash_get_num_entries(taken) >= MAX_TAKEN)
+	{
+		hash_destroy(taken);
+		taken = NULL;
+	}
+	if (taken == NULL)
 		taken = aggregate_table_create("dugong snapshots taken", sizeof(Taken), TopTransactionContext);
 	entry = hash_search(taken, key, HASH_ENTER, &found);
 	if (!found)
@@ -502,7 +510,8 @@ too_early(const AggregateKey *key, int64 sequence_number, int interval)
 		entry->count = 0;
 		MemoryContextSwitchTo(old);
 	}
-	else if (sequence_number - entry->last < (int64) interval << Min(Max(entry->count - FREE_SNAPSHOTS, 0), 30))
+	else if (sequence_number > entry->last &&
+			 sequence_number - entry->last < (int64) interval << Min(Max(entry->count - FREE_SNAPSHOTS, 0), 30))
 		return true;
 	entry->count++;
 	entry->last = sequence_number;

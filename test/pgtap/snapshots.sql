@@ -2,11 +2,14 @@
 BEGIN;
 SELECT no_plan();
 \ir helpers.psql
-CREATE TYPE counter AS (n int, names text[], at timestamptz, amount numeric, doc jsonb);
+CREATE TYPE colour AS ENUM ('red', 'green');
+CREATE TYPE counter AS (n int, names text[], at timestamptz, amount numeric, doc jsonb, colours colour[]);
 CREATE FUNCTION step() RETURNS int LANGUAGE sql IMMUTABLE RETURN 1;
+CREATE FUNCTION plus(numeric, numeric) RETURNS numeric LANGUAGE sql IMMUTABLE RETURN $1 + $2;
+CREATE OPERATOR @+@ (FUNCTION = plus, LEFTARG = numeric, RIGHTARG = numeric);
 CREATE FUNCTION counter_apply(counter, dugong.domain_event) RETURNS counter LANGUAGE sql IMMUTABLE
 BEGIN ATOMIC
-    SELECT ROW(coalesce(($1).n, 0) + step(), ($1).names || ARRAY[($2).type], ($2)."timestamp", coalesce(($1).amount, 0) + 0.10, ($2).payload)::counter;
+    SELECT ROW(coalesce(($1).n, 0) + step(), ($1).names || ARRAY[($2).type], ($2)."timestamp", coalesce(($1).amount, 0) @+@ 0.10, ($2).payload, ARRAY['red']::colour[])::counter;
 END;
 CREATE AGGREGATE counter_fold(dugong.domain_event) (SFUNC = counter_apply, STYPE = counter);
 CREATE FUNCTION list_apply(jsonb, dugong.domain_event) RETURNS jsonb LANGUAGE plpgsql AS $$
@@ -65,9 +68,13 @@ SELECT is(pg_temp.survives(change), survives, change) FROM (VALUES
     ('SELECT 1', true),
     ('CREATE TABLE unrelated (i int)', true),
     ('CREATE FUNCTION unrelated() RETURNS int LANGUAGE sql RETURN 1', true),
-    ('CREATE OR REPLACE FUNCTION counter_apply(counter, dugong.domain_event) RETURNS counter LANGUAGE sql IMMUTABLE AS $f$ SELECT ROW(coalesce(($1).n, 0) + 1, NULL, NULL, NULL, NULL)::counter $f$', false),
+    ('CREATE OR REPLACE FUNCTION counter_apply(counter, dugong.domain_event) RETURNS counter LANGUAGE sql IMMUTABLE AS $f$ SELECT ROW(coalesce(($1).n, 0) + 1, NULL, NULL, NULL, NULL, NULL)::counter $f$', false),
     ('CREATE OR REPLACE FUNCTION step() RETURNS int LANGUAGE sql IMMUTABLE RETURN 2', false),
-    ('CREATE OR REPLACE AGGREGATE counter_fold(dugong.domain_event) (SFUNC = counter_apply, STYPE = counter, INITCOND = ''(0,{},,0,)'')', false),
+    ('CREATE OR REPLACE AGGREGATE counter_fold(dugong.domain_event) (SFUNC = counter_apply, STYPE = counter, INITCOND = ''(0,{},,0,,)'')', false),
+    ('CREATE OR REPLACE FUNCTION plus(numeric, numeric) RETURNS numeric LANGUAGE sql IMMUTABLE RETURN $1 - $2', false),
+    ('ALTER TYPE colour RENAME VALUE ''green'' TO ''blue''', false),
+    ('ALTER TYPE colour ADD VALUE ''blue''', false),
+    ('CREATE TYPE unrelated_colour AS ENUM (''a''); ALTER TYPE unrelated_colour RENAME VALUE ''a'' TO ''b''', true),
     ('ALTER TYPE counter ADD ATTRIBUTE more int', false),
     ('ALTER TYPE counter RENAME ATTRIBUTE doc TO document', false),
     ('ALTER FUNCTION counter_apply(counter, dugong.domain_event) SET search_path = public', false),
@@ -75,6 +82,57 @@ SELECT is(pg_temp.survives(change), survives, change) FROM (VALUES
     ('CREATE AGGREGATE other_fold(dugong.domain_event) (SFUNC = counter_apply, STYPE = counter); SELECT dugong.alter_aggregate_type(''Counter'', fold => ''other_fold(dugong.domain_event)'')', false),
     ('SELECT dugong.alter_aggregate_type(''Counter'', snapshot_interval => 0)', false)) AS c (change, survives);
 SELECT ok(pg_temp.uses_snapshot('Counter', pg_temp.id('a')), 'what was rolled back has changed nothing');
+
+-- What a body calls and names, deep down: aggregate functions, and types that are not in the state
+CREATE FUNCTION add(int, int) RETURNS int LANGUAGE sql IMMUTABLE RETURN $1 + $2;
+CREATE AGGREGATE total(int) (SFUNC = add, STYPE = int, INITCOND = '0');
+CREATE TYPE mood AS ENUM ('good', 'bad');
+CREATE TYPE pair AS (x int, y mood);
+CREATE FUNCTION deep_help(int) RETURNS text LANGUAGE sql IMMUTABLE RETURN ((SELECT total(n) FROM generate_series(1, $1) n), 'good')::pair::text;
+CREATE FUNCTION deep_apply(text, dugong.domain_event) RETURNS text LANGUAGE sql IMMUTABLE RETURN coalesce($1, '') || deep_help(3);
+CREATE AGGREGATE deep_fold(dugong.domain_event) (SFUNC = deep_apply, STYPE = text);
+SELECT dugong.create_aggregate_type('Deep', 'deep_fold(dugong.domain_event)', snapshot_interval => 2);
+SELECT pg_temp.append('Deep', pg_temp.id('a'), 2);
+SELECT is(dugong.build_aggregate('Deep', pg_temp.id('a')), '"(6,good)(6,good)"', 'a state');
+CREATE FUNCTION pg_temp.deep_after(change text) RETURNS text LANGUAGE plpgsql AS $$
+BEGIN
+    EXECUTE change;
+    RAISE EXCEPTION USING MESSAGE = (dugong.build_aggregate('Deep', pg_temp.id('a')) = dugong.build_aggregate('Deep', pg_temp.id('a'), skip_snapshot => true))
+        || ' ' || (SELECT valid FROM dugong.snapshots WHERE aggregate_type = 'Deep'), ERRCODE = 'P0099';
+EXCEPTION WHEN SQLSTATE 'P0099' THEN RETURN SQLERRM;
+END $$;
+SELECT is(pg_temp.deep_after(change), 'true ' || valid, change) FROM (VALUES
+    ('SELECT 1', true),
+    ('CREATE TYPE unrelated AS ENUM ()', true),
+    ('CREATE OR REPLACE AGGREGATE total(int) (SFUNC = add, STYPE = int, INITCOND = ''100'')', false),
+    ('CREATE OR REPLACE FUNCTION add(int, int) RETURNS int LANGUAGE sql IMMUTABLE RETURN $1 - $2', false),
+    ('ALTER TYPE mood RENAME VALUE ''good'' TO ''well''', false)) AS c (change, valid);
+
+-- Domains and ranges that a state holds
+CREATE DOMAIN price AS numeric;
+CREATE DOMAIN deep AS price;
+CREATE TYPE span AS RANGE (SUBTYPE = int4);
+CREATE TYPE offer AS (n int, prices deep[], span span);
+CREATE FUNCTION offer_apply(offer, dugong.domain_event) RETURNS offer LANGUAGE plpgsql AS $$ BEGIN RETURN ROW(coalesce(($1).n, 0) + 1, '{1}', '[1,2)')::offer; END $$;
+CREATE AGGREGATE offer_fold(dugong.domain_event) (SFUNC = offer_apply, STYPE = offer);
+SELECT dugong.create_aggregate_type('Offer', 'offer_fold(dugong.domain_event)');
+SELECT pg_temp.append('Offer', pg_temp.id('a'), 20);
+CREATE FUNCTION pg_temp.offer_after(change text) RETURNS boolean LANGUAGE plpgsql AS $$
+BEGIN
+    EXECUTE change;
+    RAISE EXCEPTION USING MESSAGE = (SELECT valid FROM dugong.snapshots WHERE aggregate_type = 'Offer')::text, ERRCODE = 'P0099';
+EXCEPTION WHEN SQLSTATE 'P0099' THEN RETURN SQLERRM::boolean;
+END $$;
+SELECT is(pg_temp.offer_after(change), valid, change) FROM (VALUES
+    ('SELECT 1', true),
+    ('CREATE DOMAIN unrelated_price AS int; ALTER DOMAIN unrelated_price ADD CHECK (VALUE > 0)', true),
+    ('ALTER DOMAIN deep ADD CHECK (VALUE > 0)', false),
+    ('ALTER DOMAIN deep ADD CHECK (VALUE > 0) NOT VALID', false),
+    ('ALTER DOMAIN price ADD CONSTRAINT positive CHECK (VALUE > 0)', false)) AS c (change, valid);
+ALTER DOMAIN price ADD CONSTRAINT positive CHECK (VALUE > 0);
+SELECT dugong.take_snapshot('Offer', pg_temp.id('a'));
+SELECT is(pg_temp.offer_after('ALTER DOMAIN price DROP CONSTRAINT positive'), false, 'a constraint that is dropped');
+
 CREATE OR REPLACE FUNCTION step() RETURNS int LANGUAGE sql IMMUTABLE RETURN 2;
 SELECT is(dugong.build_aggregate('Counter', pg_temp.id('a')) ->> 'n', '50', 'never stale');
 SELECT pg_temp.append('Counter', pg_temp.id('a'), 5);
