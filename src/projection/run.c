@@ -9,10 +9,10 @@
 #include "executor/spi.h"
 #include "fmgr.h"
 #include "miscadmin.h"
-#include "nodes/parsenodes.h"
 #include "projection/batch.h"
 #include "projection/failure.h"
 #include "projection/run.h"
+#include "util/args.h"
 #include "util/attempt.h"
 
 PG_FUNCTION_INFO_V1(dugong_run_projections);
@@ -104,8 +104,7 @@ run_projection(const char *projection, bool commits, void (*progress) (int64 pos
 Datum
 dugong_run_projections(PG_FUNCTION_ARGS)
 {
-	bool		atomic = !(fcinfo->context && IsA(fcinfo->context, CallContext) &&
-						   !castNode(CallContext, fcinfo->context)->atomic);
+	bool		atomic = call_is_atomic(fcinfo);
 	List	   *projections;
 	ListCell   *cell;
 
