@@ -29,6 +29,13 @@
 #define proc_local_xid(proc) ((proc)->lxid)
 #endif
 
+/* This process's place among ProcGlobal->allProcs. */
+#if PG_VERSION_NUM >= 170000
+#define MyProcNumberCompat MyProcNumber
+#else
+#define MyProcNumberCompat MyProc->pgprocno
+#endif
+
 /* 17 added: does a stronger lock do, too? */
 #if PG_VERSION_NUM >= 170000
 #define lock_held_by_me(tag, mode) LockHeldByMe(tag, mode, false)

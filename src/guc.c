@@ -21,6 +21,7 @@ char	   *dugong_triggered_by_user_id;
 char	   *dugong_metadata;
 bool		dugong_allow_drop;
 bool		dugong_preloaded;
+int			dugong_notify;
 int			dugong_batch_size;
 int			dugong_poll_interval;
 int			dugong_max_attempts;
@@ -78,6 +79,13 @@ define_context(void)
 							   NULL, NULL, NULL);
 }
 
+static const struct config_enum_entry notify_modes[] = {
+	{"auto", NOTIFY_AUTO, false},
+	{"always", NOTIFY_ALWAYS, false},
+	{"off", NOTIFY_OFF, false},
+	{NULL, 0, false}
+};
+
 static void
 define_behaviour(void)
 {
@@ -90,6 +98,11 @@ define_behaviour(void)
 							 "Allows the event log to be dropped while it holds events.",
 							 NULL,
 							 &dugong_allow_drop, false, PGC_USERSET, 0,
+							 NULL, NULL, NULL);
+	DefineCustomEnumVariable("dugong.notify",
+							 "Who notifies the channels of aggregate types and projections.",
+							 "auto: the background worker, once per batch; always: also each commit that appends; off: nobody.",
+							 &dugong_notify, NOTIFY_AUTO, notify_modes, PGC_USERSET, 0,
 							 NULL, NULL, NULL);
 	DefineCustomIntVariable("dugong.batch_size",
 							"Number of events that a projection handles in one transaction.",

@@ -17,6 +17,14 @@ extern char *dugong_metadata;
 extern char *dugong_origin;		/* of new aggregate types; "" = the database's name */
 extern bool dugong_allow_drop;	/* may the log be dropped while it holds events? */
 extern bool dugong_preloaded;	/* in shared_preload_libraries? */
+typedef enum NotifyMode
+{
+	NOTIFY_AUTO,				/* the worker does, when it can be seen */
+	NOTIFY_ALWAYS,				/* the commit that appends does */
+	NOTIFY_OFF
+} NotifyMode;
+
+extern int	dugong_notify;		/* NotifyMode */
 extern int	dugong_batch_size;	/* events that a projection takes per transaction */
 extern int	dugong_poll_interval;	/* ms between two polls nobody asked for */
 extern int	dugong_max_attempts;	/* at what a projection has set aside */

@@ -4,8 +4,9 @@
  *
  * The AFTER INSERT trigger only marks the transaction: per aggregate type how
  * many events, and the last position.  Whether to notify is decided when the
- * transaction commits.  So there is at most one NOTIFY per transaction and
- * channel, none for what a savepoint took back, and PREPARE TRANSACTION stays
+ * transaction commits (mostly not: a commit that notifies holds a lock of the
+ * whole server, so the worker does it, projection/announce.c).  So there is at
+ * most one NOTIFY per transaction and channel, none for what a savepoint took back, and PREPARE TRANSACTION stays
  * legal: a prepared transaction publishes nothing, the workers' poll finds it.
  *
  * A mark belongs to the subtransaction nesting level that made it.  It moves
@@ -19,6 +20,7 @@
 #include "broker/publish.h"
 #include "commands/async.h"
 #include "commands/trigger.h"
+#include "guc.h"
 #include "lib/stringinfo.h"
 #include "store/aggregate_type.h"
 #include "store/log.h"
@@ -154,32 +156,40 @@ at_subtransaction_end(SubXactEvent event, SubTransactionId mine,
 }
 
 /*
+ * Queues a notification, for when the transaction commits:
+ * {key: name, "position": last, "count": events}.
+ */
+void
+publish_notify(const char *channel, const char *key, const char *name, int64 position, int64 count)
+{
+	StringInfoData payload;
+
+	initStringInfo(&payload);
+	appendStringInfo(&payload, "{\"%s\": ", key);
+	escape_json(&payload, name);
+	appendStringInfo(&payload, ", \"position\": " INT64_FORMAT ", \"count\": " INT64_FORMAT "}", position, count);
+	Async_Notify(channel, payload.data);
+	pfree(payload.data);
+}
+
+/*
  * Queues the notification of one aggregate type.  The type was found when it
  * was marked: a commit must not have to read tables.
  */
 static void
 publish_mark(const Mark *mark)
 {
-	StringInfoData payload;
-	char	   *name = text_to_cstring(mark->type->name);
-
-	initStringInfo(&payload);
-	appendStringInfoString(&payload, "{\"aggregateType\": ");
-	escape_json(&payload, name);
-	appendStringInfo(&payload, ", \"position\": " INT64_FORMAT ", \"count\": " INT64_FORMAT "}",
-					 mark->position, mark->count);
-	Async_Notify(mark->type->channel, payload.data);
-	pfree(payload.data);
-	pfree(name);
+	publish_notify(mark->type->channel, "aggregateType", text_to_cstring(mark->type->name),
+				   mark->position, mark->count);
 }
 
-/* A transaction that restores rows publishes nothing. */
+/* Under dugong.notify = always.  A transaction that restores rows publishes nothing. */
 static void
 publish_marks(void)
 {
 	ListCell   *cell;
 
-	if (restore_in_progress())
+	if (dugong_notify != NOTIFY_ALWAYS || restore_in_progress())
 		return;
 	foreach(cell, marks)
 		publish_mark(lfirst(cell));

@@ -14,6 +14,7 @@
 typedef void (*PublishHook) (const AggregateType *type, HeapTuple tuple);
 
 extern void publish_set_hook(PublishHook hook);
+extern void publish_notify(const char *channel, const char *key, const char *name, int64 position, int64 count);
 extern void publish_init(void);
 extern bool publish_pending(void);
 

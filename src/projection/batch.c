@@ -22,12 +22,14 @@
 
 #include "access/table.h"
 #include "access/xact.h"
+#include "broker/publish.h"
 #include "guc.h"
 #include "miscadmin.h"
 #include "projection/batch.h"
 #include "projection/checkpoint.h"
 #include "projection/failure.h"
 #include "projection/parked.h"
+#include "projection/reader.h"
 #include "projection/work.h"
 #include "store/log.h"
 #include "utils/builtins.h"
@@ -58,11 +60,15 @@ typedef struct Batch
 	Relation	log;
 	Snapshot	snapshot;
 	Checkpoint	checkpoint;
+	LogReader	reader;
 	Work		work;
 	bool		has_parked;		/* are aggregates of the projection set aside? */
 	int			nread;			/* events so far, of all types */
 	int			nhandled;		/* of those, that are to be handled */
 } Batch;
+
+static bool is_full(void *arg);
+static void note_event(void *arg, TupleTableSlot *slot);
 
 static void
 batch_begin(Batch *batch, const BatchRequest *request, const Projection *projection)
@@ -75,6 +81,11 @@ batch_begin(Batch *batch, const BatchRequest *request, const Projection *project
 	batch->snapshot = RegisterSnapshot(GetTransactionSnapshot());
 	PushActiveSnapshot(batch->snapshot);
 	checkpoint_load(&batch->checkpoint, projection);
+	batch->reader = (LogReader)
+	{
+		.log = batch->log,.snapshot = batch->snapshot,.checkpoint = &batch->checkpoint,
+			.note = note_event,.is_full = is_full,.arg = batch
+	};
 	batch->has_parked = parked_any(projection->name);
 	work_begin(&batch->work, projection, request->own_transaction, batch->log, batch->snapshot);
 }
@@ -88,8 +99,10 @@ batch_end(Batch *batch)
 }
 
 static bool
-is_full(const Batch *batch)
+is_full(void *arg)
 {
+	const Batch *batch = arg;
+
 	return batch->nread >= dugong_batch_size || batch->nhandled >= batch->request->limit ||
 		batch->work.bytes >= MAX_BATCH_BYTES;
 }
@@ -106,8 +119,9 @@ is_ahead(const Batch *batch, const AggregateKey *key, int64 sequence_number)
 
 /* Collects an event that was read. */
 static void
-note_event(Batch *batch, TupleTableSlot *slot)
+note_event(void *arg, TupleTableSlot *slot)
 {
+	Batch	   *batch = arg;
 	LogRow		row;
 	AggregateKey key;
 	Change	   *change;
@@ -128,168 +142,6 @@ note_event(Batch *batch, TupleTableSlot *slot)
 	batch->nhandled++;
 	if (!projection_is_of_states(batch->projection))
 		work_add_event(&batch->work, slot);
-}
-
-static int64
-slot_position(TupleTableSlot *slot)
-{
-	bool		isnull;
-
-	return DatumGetInt64(slot_getattr(slot, LOG_POSITION, &isnull));
-}
-
-/* Neighbouring holes mostly have the same candidates: the last answers are kept. */
-#define KNOWN_CANDIDATES 64
-
-typedef struct KnownCandidates
-{
-	uint64		xids[KNOWN_CANDIDATES]; /* 0 = none */
-	bool		ended[KNOWN_CANDIDATES];
-} KnownCandidates;
-
-static bool
-has_ended(KnownCandidates *known, uint64 xid, Snapshot snapshot)
-{
-	int			slot = xid % KNOWN_CANDIDATES;
-
-	if (known->xids[slot] != xid)
-	{
-		known->xids[slot] = xid;
-		known->ended[slot] = candidate_has_ended(xid, snapshot);
-	}
-	return known->ended[slot];
-}
-
-/* Has nobody ended who may fill a hole that somebody may fill? */
-static bool
-is_unchanged(const Batch *batch, KnownCandidates *known, const Hole *hole)
-{
-	for (int i = 0; i < hole->candidates.count; i++)
-		if (has_ended(known, hole->candidates.xids[i], batch->snapshot))
-			return false;
-	return hole->candidates.count > 0;
-}
-
-/* The candidates of a hole that have not ended, as the snapshot sees them. */
-static Candidates
-still_running(const Batch *batch, KnownCandidates *known, const Hole *hole)
-{
-	Candidates	running = {0, palloc(Max(hole->candidates.count, 1) * sizeof(uint64))};
-
-	for (int i = 0; i < hole->candidates.count; i++)
-		if (!has_ended(known, hole->candidates.xids[i], batch->snapshot))
-			running.xids[running.count++] = hole->candidates.xids[i];
-	return running;
-}
-
-/*
- * Reads what has appeared in a hole.  What is still empty stays a hole as long
- * as somebody may fill it; the part beyond the batch's limit stays as it was.
- */
-static void
-probe_hole(Batch *batch, const Hole *hole, const Candidates *running)
-{
-	int64		next = hole->first; /* first position not accounted for */
-	bool		limit = false;
-	LogScan		scan;
-
-	log_scan_positions(&scan, batch->log, hole->first, hole->last, ForwardScanDirection, batch->snapshot);
-	while (!limit && log_scan_next(&scan))
-	{
-		int64		position = slot_position(scan.slot);
-
-		if (position > next && running)
-			checkpoint_add_hole(&batch->checkpoint, next, position - 1, running);
-		next = position + 1;
-		note_event(batch, scan.slot);
-		limit = is_full(batch);
-	}
-	log_scan_end(&scan);
-
-	if (next <= hole->last && (limit || running))
-		checkpoint_add_hole(&batch->checkpoint, next, hole->last,
-							limit ? &hole->candidates : running);
-}
-
-/*
- * Probes the holes of which a candidate has ended.  The candidates of another
- * cluster mean nothing here: its holes are probed, and kept once more with
- * those that run here.
- */
-static void
-read_holes(Batch *batch)
-{
-	Checkpoint *checkpoint = &batch->checkpoint;
-	KnownCandidates known = {0};
-	Candidates	here;
-	ListCell   *cell;
-
-	if (checkpoint->foreign)
-		candidates_list(&here);
-	foreach(cell, checkpoint->holes)
-	{
-		Hole	   *hole = lfirst(cell);
-		Candidates	running;
-
-		if (is_full(batch))
-			break;
-		if (checkpoint->foreign)
-			running = here;
-		else
-		{
-			if (is_unchanged(batch, &known, hole))
-				continue;
-			running = still_running(batch, &known, hole);
-		}
-		checkpoint->removed = lappend(checkpoint->removed, hole);
-		probe_hole(batch, hole,
-				   checkpoint->foreign || running.count > 0 ? &running : NULL);
-	}
-}
-
-/*
- * Reads on from the position, and notes the holes that it passes.
- *
- * last: does not go beyond.
- */
-static void
-read_above(Batch *batch, int64 last)
-{
-	Checkpoint *checkpoint = &batch->checkpoint;
-	List	   *starts = NIL;
-	LogScan		scan;
-	Candidates	candidates;
-	ListCell   *cell;
-
-	log_scan_positions(&scan, batch->log, checkpoint->position + 1, last,
-					   ForwardScanDirection, batch->snapshot);
-	while (!is_full(batch) && log_scan_next(&scan))
-	{
-		int64		position = slot_position(scan.slot);
-
-		CHECK_FOR_INTERRUPTS();
-		if (position > checkpoint->position + 1)
-		{
-			Hole	   *hole = palloc(sizeof(Hole));
-
-			hole->first = checkpoint->position + 1;
-			hole->last = position - 1;
-			starts = lappend(starts, hole);
-		}
-		checkpoint->position = position;
-		note_event(batch, scan.slot);
-	}
-	log_scan_end(&scan);
-
-	if (starts == NIL)
-		return;
-	candidates_list(&candidates);
-	foreach(cell, starts)
-	{
-		Hole	   *hole = lfirst(cell);
-
-		checkpoint_add_hole(checkpoint, hole->first, hole->last, &candidates);
-	}
 }
 
 static void
@@ -429,8 +281,21 @@ read_replayed(Batch *batch)
 
 	if (batch->checkpoint.position >= batch->checkpoint.replay_until)
 		return false;
-	read_above(batch, batch->checkpoint.replay_until);
+	reader_read_above(&batch->reader, batch->checkpoint.replay_until);
 	return batch->nread > before;
+}
+
+/* Tells who listens to the projection that its query model has moved on; not again what it once was told. */
+static void
+notify(const Batch *batch)
+{
+	char		channel[NAMEDATALEN];
+
+	if (batch->nhandled == 0 || dugong_notify == NOTIFY_OFF ||
+		batch->checkpoint.position <= batch->checkpoint.replay_until)
+		return;
+	snprintf(channel, sizeof(channel), "projection-%s", batch->projection->name);
+	publish_notify(channel, "projection", batch->projection->name, batch->checkpoint.position, batch->nhandled);
 }
 
 static BatchResult
@@ -438,11 +303,11 @@ run_locked(Batch *batch, BatchOutcome *outcome)
 {
 	bool		more;
 
-	read_holes(batch);
+	reader_read_holes(&batch->reader);
 	fault_point("projection-between-reads");
 	more = !is_full(batch) && read_replayed(batch);
 	if (!is_full(batch) && !more)
-		read_above(batch, PG_INT64_MAX);
+		reader_read_above(&batch->reader, PG_INT64_MAX);
 	if (batch->nhandled > 0)
 		handle(batch);
 	extend_parked(batch);
@@ -451,6 +316,7 @@ run_locked(Batch *batch, BatchOutcome *outcome)
 	{
 		checkpoint_save(&batch->checkpoint, batch->projection, batch->nhandled);
 		note_ahead(batch);
+		notify(batch);
 	}
 	outcome->handled = batch->nhandled;
 	outcome->position = batch->checkpoint.position;

@@ -20,6 +20,7 @@
 #include "miscadmin.h"
 #include "projection/candidates.h"
 #include "storage/lmgr.h"
+#include "storage/procarray.h"
 #include "store/log.h"
 #include "utils/snapmgr.h"
 
@@ -112,6 +113,13 @@ candidate_has_ended(uint64 fxid, Snapshot snapshot)
 	if (TransactionIdIsCurrentTransactionId(xid))
 		return false;
 	return !XidInMVCCSnapshot(xid, snapshot);
+}
+
+/* Has it not ended at this moment?  A prepared one has not. */
+bool
+candidate_is_running(uint64 fxid)
+{
+	return TransactionIdIsInProgress(XidFromFullTransactionId(FullTransactionIdFromU64(fxid)));
 }
 
 /* Does any other transaction hold the log's lock at this moment? */

@@ -18,6 +18,7 @@ typedef struct Candidates
 
 extern void candidates_list(Candidates *candidates);
 extern bool candidate_has_ended(uint64 xid, Snapshot snapshot);
+extern bool candidate_is_running(uint64 xid);
 extern bool log_has_appenders(void);
 
 #endif							/* DUGONG_CANDIDATES_H */

@@ -314,6 +314,18 @@ save_holes(const Checkpoint *checkpoint, Datum projection)
 	}
 }
 
+/* In the current memory context. */
+Hole *
+hole_copy(const Hole *hole)
+{
+	Hole	   *copy = palloc(sizeof(Hole));
+
+	*copy = *hole;
+	copy->candidates.xids = palloc(Max(hole->candidates.count, 1) * sizeof(uint64));
+	memcpy(copy->candidates.xids, hole->candidates.xids, hole->candidates.count * sizeof(uint64));
+	return copy;
+}
+
 static int
 compare_holes(const ListCell *one, const ListCell *other)
 {
@@ -358,15 +370,7 @@ remember(Checkpoint *checkpoint)
 
 	/* First: what is added may be a part of what is removed, with its candidates. */
 	foreach(cell, checkpoint->added)
-	{
-		const Hole *added = lfirst(cell);
-		Hole	   *hole = palloc(sizeof(Hole));
-
-		*hole = *added;
-		hole->candidates.xids = palloc(Max(hole->candidates.count, 1) * sizeof(uint64));
-		memcpy(hole->candidates.xids, added->candidates.xids, hole->candidates.count * sizeof(uint64));
-		memory->holes = lappend(memory->holes, hole);
-	}
+		memory->holes = lappend(memory->holes, hole_copy(lfirst(cell)));
 	if (checkpoint->removed != NIL)
 		memory->holes = without_removed(memory->holes, checkpoint->removed);
 	if (checkpoint->added != NIL)

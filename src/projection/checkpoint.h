@@ -41,6 +41,7 @@ typedef struct Checkpoint
 	CheckpointMemory *memory;
 } Checkpoint;
 
+extern Hole *hole_copy(const Hole *hole);
 extern void checkpoint_load(Checkpoint *checkpoint, const Projection *projection);
 extern void checkpoint_add_hole(Checkpoint *checkpoint, int64 first, int64 last,
 								const Candidates *candidates);

@@ -3,7 +3,7 @@
  *		Starting the background worker of a database.
  *
  * A transaction that has appended events looks, before it commits, whether the
- * worker holds its lock, and launches one after it has committed if not.  The
+ * worker holds its lock, and after it has committed wakes it, or launches one.  The
  * worker gives its lock up only if, after that, nobody holds the log's lock
  * and there is nothing new (worker.c): so either the appender sees that there
  * is no worker, or the worker sees the appender.
@@ -17,6 +17,7 @@
 #include "access/xact.h"
 #include "access/xlog.h"
 #include "broker/publish.h"
+#include "broker/wake.h"
 #include "commands/async.h"
 #include "commands/extension.h"
 #include "fmgr.h"
@@ -39,6 +40,7 @@ PG_FUNCTION_INFO_V1(dugong_stop_workers);
 
 static bool wanted;				/* by this transaction, when it commits */
 static bool stop_wanted;		/* likewise */
+static bool appended;			/* has this transaction, which commits, appended events? */
 
 /* Workers that are to be terminated when this transaction has committed. */
 static pid_t busy_workers[MAX_WORKERS];
@@ -74,14 +76,12 @@ launch_worker(Oid database, Oid tablespace, int number, BackgroundWorkerHandle *
 static bool
 worker_is_missing(void)
 {
-	LOCKTAG		worker = private_lock_tag(MyDatabaseId, LOCK_WORKER, 0);
 	LOCKTAG		launch = private_lock_tag(MyDatabaseId, LOCK_WORKER_LAUNCH, 0);
 
 	if (dugong_max_workers == 0 || IsBinaryUpgrade)
 		return false;
-	if (LockAcquire(&worker, ShareLock, false, true) == LOCKACQUIRE_NOT_AVAIL)
+	if (wake_prepare())
 		return false;
-	LockRelease(&worker, ShareLock, false);
 
 	/* Kept to the end of the transaction, so that one of many launches. */
 	return LockAcquire(&launch, ExclusiveLock, false, true) != LOCKACQUIRE_NOT_AVAIL;
@@ -130,19 +130,22 @@ at_transaction_event(XactEvent event, void *arg)
 		case XACT_EVENT_PRE_PREPARE:
 			if (stop_wanted)
 				find_busy_workers();
-			if (wanted || publish_pending())
+			appended = publish_pending();
+			if (wanted || appended)
 				wanted = worker_is_missing();
 			break;
 		case XACT_EVENT_COMMIT:
 		case XACT_EVENT_PREPARE:
+			if (appended && event == XACT_EVENT_COMMIT)
+				wake_workers();
 			if (wanted)
 				launch_if_due();
 			for (int i = 0; stop_wanted && i < nbusy_workers; i++)
 				kill(busy_workers[i], SIGTERM);
-			wanted = stop_wanted = false;
+			wanted = stop_wanted = appended = false;
 			break;
 		case XACT_EVENT_ABORT:
-			wanted = stop_wanted = false;
+			wanted = stop_wanted = appended = false;
 			break;
 		default:
 			break;
@@ -153,13 +156,8 @@ at_transaction_event(XactEvent event, void *arg)
 void
 launch_if_missing(void)
 {
-	LOCKTAG		worker = private_lock_tag(MyDatabaseId, LOCK_WORKER, 0);
-
-	if (dugong_max_workers == 0 || RecoveryInProgress() ||
-		LockAcquire(&worker, ShareLock, false, true) == LOCKACQUIRE_NOT_AVAIL)
-		return;
-	LockRelease(&worker, ShareLock, false);
-	launch_if_due();
+	if (dugong_max_workers > 0 && !RecoveryInProgress() && !private_lock_is_held(LOCK_WORKER, 0))
+		launch_if_due();
 }
 
 /* Has the worker started when the transaction commits, and woken if it sleeps. */

@@ -2,10 +2,10 @@
  * worker.c
  *		The background workers that keep a database's query models.
  *
- * A worker's life: take its lock; listen to the channels of the aggregate
- * types that the projections read; then run batches until all have caught up,
- * sleep on the latch, and again when a notification came, or when
- * dugong.poll_interval has passed (for what cannot notify: COMMIT PREPARED).
+ * A worker's life: take its lock; then run batches until all have caught up,
+ * sleep on the latch, and again when an appender has set it, when a notification
+ * came (from the functions that change projections), or when
+ * dugong.poll_interval has passed (for what does not wake: COMMIT PREPARED).
  *
  * Worker 0 starts the others, up to dugong.max_workers, as far as there are
  * projections for them.  Each has its share of the projections; but when
@@ -31,6 +31,7 @@
 #include "access/table.h"
 #include "access/xact.h"
 #include "broker/listen.h"
+#include "broker/wake.h"
 #include "catalog/pg_database.h"
 #include "commands/extension.h"
 #include "commands/trigger.h"
@@ -41,6 +42,7 @@
 #include "pgstat.h"
 #include "postmaster/bgworker.h"
 #include "postmaster/interrupt.h"
+#include "projection/announce.h"
 #include "projection/batch.h"
 #include "projection/candidates.h"
 #include "projection/failure.h"
@@ -52,6 +54,7 @@
 #include "storage/lmgr.h"
 #include "storage/proc.h"
 #include "store/home.h"
+#include "store/horizon.h"
 #include "store/log.h"
 #include "tcop/tcopprot.h"
 #include "utils/guc.h"
@@ -104,6 +107,11 @@ static HTAB *tasks;				/* Task, by name */
 static Colleague colleagues[MAX_WORKERS];
 static TimestampTz next_look;	/* when somebody else's share may be due */
 static TimestampTz next_retry;	/* when something that was set aside is due */
+
+/* What was in flight before the last poll; see nothing_new(). */
+static int64 last_drawn;
+static Candidates in_flight;
+static MemoryContext flight_context;
 
 /* Settings of the database or the configuration must not change how it works. */
 static void
@@ -187,24 +195,6 @@ check_guards(void)
 	table_close(log, AccessShareLock);
 }
 
-/* Listens to every channel that a projection reads from, and to our own. */
-static void
-listen_for_projections(List *projections)
-{
-	ListCell   *cell;
-	ListCell   *id;
-
-	listen_to(WORKER_CHANNEL);
-	foreach(cell, projections)
-		foreach(id, ((Projection *) lfirst(cell))->type_ids)
-		{
-			const AggregateType *type = aggregate_type_by_id(lfirst_int(id));
-
-			if (type)
-				listen_to(type->channel);
-		}
-}
-
 /* Returns false if there is nothing to do in this database. */
 static bool
 prepare_work(void)
@@ -218,27 +208,10 @@ prepare_work(void)
 	{
 		if (me.number == 0)
 			check_guards();
-		listen_for_projections(projection_list());
+		listen_to(WORKER_CHANNEL);
 	}
 	transaction_commit();
 	return proceed;
-}
-
-static LOCKTAG
-worker_lock(int number)
-{
-	return private_lock_tag(MyDatabaseId, LOCK_WORKER, number);
-}
-
-static bool
-worker_is_there(int number)
-{
-	LOCKTAG		tag = worker_lock(number);
-
-	if (LockAcquire(&tag, ShareLock, false, true) == LOCKACQUIRE_NOT_AVAIL)
-		return true;
-	LockRelease(&tag, ShareLock, false);
-	return false;
 }
 
 /*
@@ -249,13 +222,13 @@ static bool
 needs_help(int number)
 {
 	Colleague  *colleague = &colleagues[number];
-	LOCKTAG		tag = worker_lock(number);
+	LOCKTAG		tag = private_lock_tag(MyDatabaseId, LOCK_WORKER, number);
 	TimestampTz now = GetCurrentTimestamp();
 	VirtualTransactionId *holders;
 	VirtualTransactionId vxid;
 	int			count;
 
-	if (!worker_is_there(number))
+	if (!private_lock_is_held(LOCK_WORKER, number))
 		return true;
 	holders = GetLockConflicts(&tag, ShareLock, &count);
 	SetInvalidVirtualTransactionId(vxid);
@@ -332,7 +305,7 @@ launch_others(int nprojections)
 	if (me.number != 0)
 		return;
 	for (int number = 1; number < Min(nprojections, dugong_max_workers); number++)
-		if (!worker_is_there(number))
+		if (!private_lock_is_held(LOCK_WORKER, number))
 			(void) launch_worker(MyDatabaseId, me.tablespace, number, NULL);
 }
 
@@ -352,6 +325,48 @@ running_projections(void)
 	return running;
 }
 
+/* Notes who may commit events that a poll from now on does not see. */
+static void
+note_flight(void)
+{
+	MemoryContext old;
+
+	if (flight_context == NULL)
+		flight_context = AllocSetContextCreate(TopMemoryContext, "dugong flight", ALLOCSET_SMALL_SIZES);
+	MemoryContextReset(flight_context);
+	old = MemoryContextSwitchTo(flight_context);
+	last_drawn = horizon_last_drawn();
+	candidates_list(&in_flight);
+	MemoryContextSwitchTo(old);
+}
+
+/*
+ * May the worker sleep after a poll that has found nothing?
+ *
+ * An appender sets the worker's latch after its commit is visible, but
+ * whatever waits within a poll may reset the latch.  So the latch is reset
+ * once more, and then this is asked.  Claim: an event that the poll did not see
+ * either makes this false, or its appender sets the latch from now on.  It has
+ * a position p.  If p was drawn before last_drawn was read, its transaction
+ * was in flight when they were listed (or the poll saw it); either it still
+ * is, or it has ended, and that is seen here.  If p was drawn later, but
+ * before the look below, then that is seen here.  Later than that, the commit
+ * comes after the reset.
+ */
+static bool
+nothing_new(void)
+{
+	bool		nothing;
+
+	transaction_begin("dugong: going to sleep");
+	nothing = !OidIsValid(get_extension_oid("dugong", true)) || !log_exists() ||
+		horizon_last_drawn() == last_drawn;
+	transaction_commit();
+	for (int i = 0; nothing && i < in_flight.count; i++)
+		nothing = candidate_is_running(in_flight.xids[i]);
+	return nothing;
+}
+
 /* Finds out what there is to do; the tasks are in the given context. */
 static Round
 list_work(List **chosen, MemoryContext context)
@@ -363,15 +378,19 @@ list_work(List **chosen, MemoryContext context)
 	next_look = next_retry = DT_NOEND;
 	if (!OidIsValid(get_extension_oid("dugong", true)) || workers_are_stopped())
 		round = ROUND_GONE;
-	else if (home_is_here())
+	else
 	{
-		List	   *projections = running_projections();
+		List	   *projections = NIL;
+
+		note_flight();
+		if (home_is_here())
+			projections = running_projections();
 
 		if (me.number > 0 && me.number >= Min(list_length(projections), dugong_max_workers))
 			round = ROUND_GONE;
 		else
 		{
-			listen_for_projections(projections);
+			listen_to(WORKER_CHANNEL);
 			launch_others(list_length(projections));
 			*chosen = choose_tasks(projections, context);
 			next_retry = parked_next_retry();
@@ -579,6 +598,29 @@ run_tasks(List *chosen)
 	return round;
 }
 
+/* Notifies applications.  Worker 0 does; its first call says that there may be something. */
+static void
+run_announcements(void)
+{
+	static bool begun;
+	bool		more = true;
+
+	if (me.number != 0)
+		return;
+	while (more)
+	{
+		CHECK_FOR_INTERRUPTS();
+		transaction_begin("dugong: notifying");
+		if (begun)
+			more = announce();
+		else
+			announce_begin();
+		transaction_commit();
+		announce_committed();
+		begun = true;
+	}
+}
+
 /* A round.  An error outside of a batch is logged, and counts as ROUND_BUSY. */
 static Round
 try_projections(MemoryContext context)
@@ -594,7 +636,10 @@ try_projections(MemoryContext context)
 		round = list_work(&chosen, context);
 		MemoryContextSwitchTo(context);
 		if (round != ROUND_GONE)
+		{
+			run_announcements();
 			round = run_tasks(chosen);
+		}
 		MemoryContextSwitchTo(outer);
 	}
 	PG_CATCH();
@@ -666,10 +711,11 @@ retire(Oid database, MemoryContext context)
 	return !take_worker_lock(database);
 }
 
-static void
+/* Returns whether somebody has woken the worker. */
+static bool
 wait_for_work(long timeout)
 {
-	(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
+	int			events = WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
 					 timeout, PG_WAIT_EXTENSION);
 	ResetLatch(MyLatch);
 	CHECK_FOR_INTERRUPTS();
@@ -678,6 +724,7 @@ wait_for_work(long timeout)
 		ConfigReloadPending = false;
 		ProcessConfigFile(PGC_SIGHUP);
 	}
+	return (events & WL_LATCH_SET) != 0;
 }
 
 static long
@@ -737,13 +784,14 @@ work(Oid database)
 	TimestampTz last_poll = 0;
 	TimestampTz due = 0;
 	bool		busy = false;
+	bool		woken = false;
 
 	for (;;)
 	{
 		/* A latch that was set meanwhile makes the wait below return at once. */
 		bool		notified = listen_receive();
 
-		if (notified || due <= GetCurrentTimestamp())
+		if (notified || woken || due <= GetCurrentTimestamp())
 		{
 			Round		round = try_projections(context);
 
@@ -757,6 +805,10 @@ work(Oid database)
 			if (busy)
 				due = Min(due, TimestampTzPlusMilliseconds(last_poll, MIN_PAUSE));
 			keep_worker_lock(database);
+			ResetLatch(MyLatch);
+			woken = round != ROUND_CAUGHT_UP || !nothing_new();
+			if (busy)
+				woken = false;
 			continue;
 		}
 		if (database_is_wanted())
@@ -767,7 +819,7 @@ work(Oid database)
 				return;
 			last_work = GetCurrentTimestamp();
 		}
-		wait_for_work(Min(TimestampDifferenceMilliseconds(GetCurrentTimestamp(), due) + 1, LOOK_INTERVAL));
+		woken = wait_for_work(Min(TimestampDifferenceMilliseconds(GetCurrentTimestamp(), due) + 1, LOOK_INTERVAL));
 	}
 }
 
@@ -811,6 +863,7 @@ dugong_worker_main(Datum arg)
 	BackgroundWorkerInitializeConnectionByOid(database, InvalidOid, BGWORKER_BYPASS_ALLOWCONN);
 	pin_settings();
 	create_tasks();
+	wake_register(me.number);
 	if (prepare_work())
 		work(database);
 	proc_exit(0);

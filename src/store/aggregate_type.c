@@ -143,6 +143,22 @@ aggregate_type_by_id(int32 id)
 	return type && type->live ? type : NULL;
 }
 
+/* All types that there are: const AggregateType *. */
+List *
+aggregate_type_list(void)
+{
+	List	   *list = NIL;
+	HASH_SEQ_STATUS seq;
+	AggregateType *type;
+
+	ensure_types();
+	hash_seq_init(&seq, types);
+	while ((type = hash_seq_search(&seq)) != NULL)
+		if (type->live)
+			list = lappend(list, type);
+	return list;
+}
+
 static bool
 text_is(const text *value, const char *string)
 {

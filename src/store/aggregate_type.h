@@ -7,6 +7,7 @@
 
 #include "postgres.h"
 
+#include "nodes/pg_list.h"
 #include "utils/array.h"
 #include "util/identity.h"
 
@@ -34,6 +35,7 @@ extern const AggregateType *aggregate_type_by_name(const char *origin, const cha
 extern const AggregateType *aggregate_type_find(const char *origin, const char *name);
 extern const AggregateType *aggregate_type_find_channel(const char *channel);
 extern const AggregateType *aggregate_type_by_channel(const char *name);
+extern List *aggregate_type_list(void);
 extern void aggregate_type_assume_owner(const AggregateType *type, Identity *before);
 
 #endif							/* DUGONG_AGGREGATE_TYPE_H */

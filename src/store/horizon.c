@@ -30,8 +30,8 @@
 #include "util/private_lock.h"
 
 /* The last position that the sequence has given out; 0 = none. */
-static int64
-last_drawn(void)
+int64
+horizon_last_drawn(void)
 {
 	LOCAL_FCINFO(fcinfo, 1);
 	Datum		last;
@@ -84,7 +84,7 @@ horizon_publish(Relation log)
 	if (published.locktag_field4 != 0 && lock_held_by_me(&published, ShareLock))
 		return;
 	highest = log_last_position(log, SnapshotAny);
-	last = last_drawn();
+	last = horizon_last_drawn();
 	if (last < highest)
 	{
 		ereport(LOG,
@@ -150,7 +150,7 @@ horizon_get(void)
 
 	if (RecoveryInProgress())
 		return standby_horizon();
-	horizon = last_drawn();
+	horizon = horizon_last_drawn();
 	locks = GetLockStatusData();
 	for (int i = 0; i < locks->nelements; i++)
 	{

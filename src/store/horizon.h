@@ -10,6 +10,7 @@
 #include "utils/rel.h"
 
 extern void horizon_publish(Relation log);
+extern int64 horizon_last_drawn(void);
 extern int64 horizon_get(void);
 extern void horizon_move_sequence(int64 position);
 
