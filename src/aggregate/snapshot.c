@@ -466,8 +466,9 @@ take_due(const AggregateKey *key)
 
 /*
  * How often this transaction has stored an aggregate's snapshot.  It cannot
- * clean up after itself, so each makes the next slower; after the first few it
- * takes them at intervals that double.
+ * clean up after itself, so whoever looks for one steps over all that were
+ * before; and whoever finds it folds the events that came after.  Intervals
+ * that grow by one each time keep both small: n events make sqrt(2n) snapshots.
  */
 typedef struct Taken
 {
@@ -476,7 +477,6 @@ typedef struct Taken
 	int64		last;			/* sequence number of the last */
 } Taken;
 
-#define FREE_SNAPSHOTS 4
 #define MAX_TAKEN 10000			/* aggregates that are remembered */
 
 static HTAB *taken;				/* in TopTransactionContext */
@@ -508,7 +508,7 @@ too_early(const AggregateKey *key, int64 sequence_number, int interval)
 		MemoryContextSwitchTo(old);
 	}
 	else if (sequence_number > entry->last &&
-			 sequence_number - entry->last < (int64) interval << Min(Max(entry->count - FREE_SNAPSHOTS, 0), 30))
+			 sequence_number - entry->last < (int64) interval + entry->count)
 		return true;
 	entry->count++;
 	entry->last = sequence_number;

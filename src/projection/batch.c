@@ -344,7 +344,7 @@ with_projection(const BatchRequest *request, BatchAction action, BatchOutcome *o
 	old = MemoryContextSwitchTo(context);
 	identity_assume(&before, dugong_owner());
 	projection = projection_find(request->projection);
-	if (projection && !projection->is_inline && projection->state == PROJECTION_RUNNING)
+	if (projection && projection_is_run(projection))
 	{
 		Batch		batch;
 

@@ -232,6 +232,29 @@ checkpoint_add_hole(Checkpoint *checkpoint, int64 first, int64 last,
 	checkpoint->added = lappend(checkpoint->added, hole);
 }
 
+/* Is there an event in a hole of the checkpoint, up to the target? */
+bool
+checkpoint_holes_have_events(const Checkpoint *checkpoint, int64 target, Relation log, Snapshot snapshot)
+{
+	ListCell   *cell;
+
+	foreach(cell, checkpoint->holes)
+	{
+		const Hole *hole = lfirst(cell);
+		LogScan		scan;
+		bool		found;
+
+		if (hole->first > target)
+			return false;
+		log_scan_positions(&scan, log, hole->first, Min(hole->last, target), ForwardScanDirection, snapshot);
+		found = log_scan_next(&scan);
+		log_scan_end(&scan);
+		if (found)
+			return true;
+	}
+	return false;
+}
+
 /* The rate after more events, by exponential smoothing. */
 static float8
 next_rate(const Checkpoint *checkpoint, int64 nevents, TimestampTz now)

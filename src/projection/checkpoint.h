@@ -11,6 +11,7 @@
 #include "projection/candidates.h"
 #include "projection/projection.h"
 #include "utils/hsearch.h"
+#include "utils/rel.h"
 #include "utils/timestamp.h"
 
 /* Neighbouring positions below the checkpoint where no event was seen. */
@@ -45,6 +46,8 @@ extern Hole *hole_copy(const Hole *hole);
 extern void checkpoint_load(Checkpoint *checkpoint, const Projection *projection);
 extern void checkpoint_add_hole(Checkpoint *checkpoint, int64 first, int64 last,
 								const Candidates *candidates);
+extern bool checkpoint_holes_have_events(const Checkpoint *checkpoint, int64 target, Relation log,
+										 Snapshot snapshot);
 extern void checkpoint_save(Checkpoint *checkpoint, const Projection *projection, int64 nevents);
 extern void checkpoint_reset(const Projection *projection, int64 replay_until);
 extern void checkpoint_accept(const Projection *projection);

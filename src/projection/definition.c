@@ -43,6 +43,8 @@
 #include "util/plan.h"
 
 PG_FUNCTION_INFO_V1(dugong_create_projection);
+PG_FUNCTION_INFO_V1(dugong_create_subscription);
+PG_FUNCTION_INFO_V1(dugong_drop_subscription);
 PG_FUNCTION_INFO_V1(dugong_alter_projection);
 PG_FUNCTION_INFO_V1(dugong_drop_projection);
 PG_FUNCTION_INFO_V1(dugong_pause_projection);
@@ -366,6 +368,46 @@ dugong_create_projection(PG_FUNCTION_ARGS)
 	PG_RETURN_VOID();
 }
 
+/* Arguments of create_subscription(), in their order. */
+enum
+{
+	SUBSCRIBE_NAME, SUBSCRIBE_AGGREGATE_TYPES, SUBSCRIBE_TYPES, SUBSCRIBE_START, SUBSCRIBE_VISIBILITY, SUBSCRIBE_ORIGIN
+};
+
+/* create_subscription(...): a projection without code */
+Datum
+dugong_create_subscription(PG_FUNCTION_ARGS)
+{
+	static SavedPlan insert_subscription = {
+		.sql = "INSERT INTO dugong.projections (name, owner, search_path, kind, aggregate_type_ids, types, mode, on_error, "
+		"state, start_position, visibility_timeout) VALUES ($1, $2, $3, 'subscription', $4, $5, 'async', 'park', 'running', $6, $7)",
+		.nargs = 7,
+		.argtypes = {TEXTOID, TEXTOID, TEXTOID, INT4ARRAYOID, TEXTARRAYOID, INT8OID, INTERVALOID}
+	};
+	char	   *name = arg_needed_name(fcinfo, SUBSCRIBE_NAME, "name");
+	List	   *types = types_argument(fcinfo, SUBSCRIBE_AGGREGATE_TYPES, arg_name(fcinfo, SUBSCRIBE_ORIGIN));
+	Datum		values[7];
+	bool		nulls[7] = {false};
+
+	check_event_types(fcinfo, SUBSCRIBE_TYPES);
+	if (arg_needed_milliseconds(fcinfo, SUBSCRIBE_VISIBILITY, "visibility_timeout") <= 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("visibility_timeout must be greater than zero")));
+	(void) projection_lock(name, true);
+	check_new_name(name);
+	values[0] = CStringGetTextDatum(name);
+	values[1] = CStringGetTextDatum(GetUserNameFromId(GetUserId(), false));
+	values[2] = CStringGetTextDatum(identity_search_path());
+	values[3] = type_ids_array(types);
+	nulls[4] = PG_ARGISNULL(SUBSCRIBE_TYPES);
+	values[4] = PG_GETARG_DATUM(SUBSCRIBE_TYPES);
+	values[5] = Int64GetDatum(start_argument(fcinfo, SUBSCRIBE_START));
+	values[6] = PG_GETARG_DATUM(SUBSCRIBE_VISIBILITY);
+	(void) execute_as_owner(&insert_subscription, values, nulls);
+	PG_RETURN_VOID();
+}
+
 /* The projection that the caller names and owns, locked; 42704, 42501. */
 static Projection *
 own_projection(FunctionCallInfo fcinfo)
@@ -462,9 +504,9 @@ dugong_alter_projection(PG_FUNCTION_ARGS)
 	PG_RETURN_VOID();
 }
 
-/* drop_projection(name) */
-Datum
-dugong_drop_projection(PG_FUNCTION_ARGS)
+/* Deletes a projection and all that dugong keeps of it. */
+static void
+drop(const Projection *projection)
 {
 	static SavedPlan delete_projection = {
 		.sql = "DELETE FROM dugong.projections WHERE name OPERATOR(pg_catalog.=) $1",.nargs = 1,.argtypes = {TEXTOID}
@@ -475,16 +517,48 @@ dugong_drop_projection(PG_FUNCTION_ARGS)
 	static SavedPlan delete_failure = {
 		.sql = "DELETE FROM dugong.projection_failures WHERE projection OPERATOR(pg_catalog.=) $1",.nargs = 1,.argtypes = {TEXTOID}
 	};
-	Projection *projection = own_projection(fcinfo);
+	static SavedPlan delete_deliveries = {
+		.sql = "DELETE FROM dugong.deliveries WHERE subscription OPERATOR(pg_catalog.=) $1",.nargs = 1,.argtypes = {TEXTOID}
+	};
 	Datum		name = CStringGetTextDatum(projection->name);
 	Identity	before;
 
+	(void) execute_as_owner(&delete_deliveries, &name, NULL);
 	(void) execute_as_owner(&delete_projection, &name, NULL);
 	(void) execute_as_owner(&delete_parked, &name, NULL);
 	(void) execute_as_owner(&delete_failure, &name, NULL);
 	identity_assume(&before, dugong_owner());
 	checkpoint_remove(projection->name);
 	identity_restore(&before);
+}
+
+/* drop_projection(name) */
+Datum
+dugong_drop_projection(PG_FUNCTION_ARGS)
+{
+	const Projection *projection = own_projection(fcinfo);
+
+	if (projection->kind == KIND_SUBSCRIPTION)
+		ereport(ERROR,
+				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
+				 errmsg("\"%s\" is a subscription", projection->name),
+				 errhint("Use dugong.drop_subscription().")));
+	drop(projection);
+	PG_RETURN_VOID();
+}
+
+/* drop_subscription(name) */
+Datum
+dugong_drop_subscription(PG_FUNCTION_ARGS)
+{
+	const Projection *subscription = own_projection(fcinfo);
+
+	if (subscription->kind != KIND_SUBSCRIPTION)
+		ereport(ERROR,
+				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
+				 errmsg("\"%s\" is a projection", subscription->name),
+				 errhint("Use dugong.drop_projection().")));
+	drop(subscription);
 	PG_RETURN_VOID();
 }
 
@@ -542,11 +616,20 @@ dugong_retry_dead_letters(PG_FUNCTION_ARGS)
 		.nargs = 2,
 		.argtypes = {TEXTOID, UUIDOID}
 	};
+	static SavedPlan revive = {
+		.sql = "UPDATE dugong.deliveries SET dead = false, attempts = 0 "
+		"WHERE subscription OPERATOR(pg_catalog.=) $1 AND dead AND ($2 IS NULL OR aggregate_id OPERATOR(pg_catalog.=) $2)",
+		.nargs = 2,
+		.argtypes = {TEXTOID, UUIDOID}
+	};
 	Projection *projection = own_projection(fcinfo);
 	Datum		values[] = {CStringGetTextDatum(projection->name), PG_GETARG_DATUM(1)};
 	bool		nulls[] = {false, PG_ARGISNULL(1)};
-	int64		count = execute_as_owner(&set_due, values, nulls);
+	int64		count;
 
+	if (projection->kind == KIND_SUBSCRIPTION)
+		PG_RETURN_INT64(execute_as_owner(&revive, values, nulls));
+	count = execute_as_owner(&set_due, values, nulls);
 	wake_workers();
 	PG_RETURN_INT64(count);
 }
@@ -561,11 +644,17 @@ dugong_discard_dead_letter(PG_FUNCTION_ARGS)
 		.nargs = 3,
 		.argtypes = {TEXTOID, UUIDOID, TEXTOID}
 	};
+	static SavedPlan delete_dead = {
+		.sql = "DELETE FROM dugong.deliveries WHERE subscription OPERATOR(pg_catalog.=) $1 "
+		"AND aggregate_id OPERATOR(pg_catalog.=) $2 AND tenant_id OPERATOR(pg_catalog.=) $3 AND dead",
+		.nargs = 3,
+		.argtypes = {TEXTOID, UUIDOID, TEXTOID}
+	};
 	Projection *projection = own_projection(fcinfo);
 	Datum		values[3];
 
 	values[0] = CStringGetTextDatum(projection->name);
 	values[1] = UUIDPGetDatum(arg_needed_uuid(fcinfo, 1, "aggregate id"));
 	values[2] = PointerGetDatum(PG_ARGISNULL(2) ? context_tenant_id() : PG_GETARG_TEXT_PP(2));
-	PG_RETURN_INT64(execute_as_owner(&delete_parked, values, NULL));
+	PG_RETURN_INT64(execute_as_owner(projection->kind == KIND_SUBSCRIPTION ? &delete_dead : &delete_parked, values, NULL));
 }

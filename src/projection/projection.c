@@ -31,7 +31,8 @@ static const char *const kind_names[] = {
 	[KIND_AGGREGATE] = "aggregate",
 	[KIND_AGGREGATE_SET] = "aggregate_set",
 	[KIND_EVENT] = "event",
-	[KIND_EVENT_SET] = "event_set"
+	[KIND_EVENT_SET] = "event_set",
+	[KIND_SUBSCRIPTION] = "subscription"
 };
 
 static MemoryContext context;	/* holds the list */
@@ -245,7 +246,15 @@ projection_reads(const Projection *projection, int32 type_id, const text *event_
 bool
 projection_is_of_states(const Projection *projection)
 {
-	return projection->kind != KIND_EVENT && projection->kind != KIND_EVENT_SET;
+	return projection->kind <= KIND_AGGREGATE_SET;
+}
+
+/* Is it for the workers, or for run_projections()? */
+bool
+projection_is_run(const Projection *projection)
+{
+	return !projection->is_inline && projection->kind != KIND_SUBSCRIPTION &&
+		projection->state == PROJECTION_RUNNING;
 }
 
 /* Is there an inline projection of an aggregate type? */

@@ -17,7 +17,8 @@ typedef enum ProjectionKind
 	KIND_AGGREGATE,				/* update_handler, delete_handler: a state each */
 	KIND_AGGREGATE_SET,			/* set_handler: states of a batch */
 	KIND_EVENT,					/* event_handler: an event each */
-	KIND_EVENT_SET				/* set_handler: events of a batch */
+	KIND_EVENT_SET,				/* set_handler: events of a batch */
+	KIND_SUBSCRIPTION			/* nothing: a program outside fetches events */
 } ProjectionKind;
 
 typedef enum ProjectionState
@@ -54,6 +55,7 @@ extern Projection *projection_find(const char *name);
 extern Projection *projection_get(const char *name);
 extern bool projection_reads(const Projection *projection, int32 type_id, const text *event_type);
 extern bool projection_is_of_states(const Projection *projection);
+extern bool projection_is_run(const Projection *projection);
 extern bool projections_are_inline(int32 type_id);
 extern LOCKTAG projection_lock_tag(const char *name);
 extern bool projection_lock(const char *name, bool wait);

@@ -118,7 +118,7 @@ dugong_run_projections(PG_FUNCTION_ARGS)
 	{
 		const Projection *projection = lfirst(cell);
 
-		if (projection->is_inline || projection->state != PROJECTION_RUNNING)
+		if (!projection_is_run(projection))
 			continue;
 		if (atomic)
 			run_in_transaction(projection->name);

@@ -41,29 +41,6 @@ PG_FUNCTION_INFO_V1(dugong_wait_for_projection);
 #define MAX_WAIT 10
 #define CHECK_INTERVAL 20		/* is the worker waiting for us? is there one? */
 
-/* Is there an event in a hole of the checkpoint, up to the target? */
-static bool
-holes_have_events(const Checkpoint *checkpoint, int64 target, Relation log, Snapshot snapshot)
-{
-	ListCell   *cell;
-
-	foreach(cell, checkpoint->holes)
-	{
-		const Hole *hole = lfirst(cell);
-		LogScan		scan;
-		bool		found;
-
-		if (hole->first > target)
-			return false;
-		log_scan_positions(&scan, log, hole->first, Min(hole->last, target), ForwardScanDirection, snapshot);
-		found = log_scan_next(&scan);
-		log_scan_end(&scan);
-		if (found)
-			return true;
-	}
-	return false;
-}
-
 /*
  * Has the projection handled every event up to the target that can be seen
  * now?  A target of 0 becomes the last event.
@@ -84,7 +61,7 @@ has_arrived(const Projection *projection, int64 *target)
 	if (*target == 0)
 		*target = log_last_position(log, snapshot);
 	checkpoint_load(&checkpoint, projection);
-	arrived = checkpoint.position >= *target && !holes_have_events(&checkpoint, *target, log, snapshot);
+	arrived = checkpoint.position >= *target && !checkpoint_holes_have_events(&checkpoint, *target, log, snapshot);
 	PopActiveSnapshot();
 	identity_restore(&before);
 	UnregisterSnapshot(snapshot);
@@ -150,14 +127,6 @@ check_blocking(const char *projection)
 	launch_if_missing();
 }
 
-static int64
-timeout_argument(FunctionCallInfo fcinfo, int number)
-{
-	Interval   *timeout = DatumGetIntervalP(arg_needed(fcinfo, number, "timeout"));
-
-	return (timeout->time / 1000) + ((int64) timeout->day + (int64) timeout->month * 30) * 86400000;
-}
-
 /* Waits until the projection has come to the target. */
 static void
 wait_for(const char *name, int64 timeout, int64 target)
@@ -199,8 +168,9 @@ Datum
 dugong_wait_for_projection(PG_FUNCTION_ARGS)
 {
 	char	   *name = arg_needed_name(fcinfo, 0, "projection");
-	int64		timeout = timeout_argument(fcinfo, 1);
+	int64		timeout = arg_needed_milliseconds(fcinfo, 1, "timeout");
 	int64		target = PG_ARGISNULL(2) ? 0 : PG_GETARG_INT64(2);
+	bool		popped;
 
 	if (projection_get(name)->is_inline)
 		PG_RETURN_VOID();
@@ -211,14 +181,9 @@ dugong_wait_for_projection(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_ACTIVE_SQL_TRANSACTION),
 				 errmsg("cannot wait for a projection in a REPEATABLE READ or SERIALIZABLE transaction"),
 				 errdetail("Its snapshot would not see what it has waited for.")));
-	/* What the portal holds would keep vacuum back for as long as we wait. */
-	if (!call_is_atomic(fcinfo) && ActiveSnapshotSet())
-	{
-		PopActiveSnapshot();
-		wait_for(name, timeout, target);
+	popped = call_pop_snapshot(fcinfo);
+	wait_for(name, timeout, target);
+	if (popped)
 		PushActiveSnapshot(GetTransactionSnapshot());
-	}
-	else
-		wait_for(name, timeout, target);
 	PG_RETURN_VOID();
 }

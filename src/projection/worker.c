@@ -319,7 +319,7 @@ running_projections(void)
 	{
 		Projection *projection = lfirst(cell);
 
-		if (!projection->is_inline && projection->state == PROJECTION_RUNNING)
+		if (projection_is_run(projection))
 			running = lappend(running, projection);
 	}
 	return running;

@@ -6,6 +6,8 @@
 
 #include "nodes/parsenodes.h"
 #include "utils/builtins.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
 #include "util/args.h"
 
 /* An argument that must not be null: 22004. */
@@ -58,4 +60,27 @@ call_is_atomic(FunctionCallInfo fcinfo)
 {
 	return !(fcinfo->context && IsA(fcinfo->context, CallContext) &&
 			 !castNode(CallContext, fcinfo->context)->atomic);
+}
+
+/* An interval; a month counts as 30 days. */
+int64
+arg_needed_milliseconds(FunctionCallInfo fcinfo, int number, const char *name)
+{
+	Interval   *interval = DatumGetIntervalP(arg_needed(fcinfo, number, name));
+
+	return interval->time / 1000 + ((int64) interval->day + (int64) interval->month * 30) * 86400000;
+}
+
+/*
+ * For procedures that wait: gives up the snapshot that the call holds, which
+ * would keep vacuum back.  If this returns true, the procedure pushes another
+ * one before it returns.
+ */
+bool
+call_pop_snapshot(FunctionCallInfo fcinfo)
+{
+	if (call_is_atomic(fcinfo) || !ActiveSnapshotSet())
+		return false;
+	PopActiveSnapshot();
+	return true;
 }

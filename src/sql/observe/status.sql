@@ -38,7 +38,17 @@ SELECT a.projection,
        a.context
 FROM dugong.parked_aggregates a
 LEFT JOIN dugong.aggregate_types t ON t.id OPERATOR(pg_catalog.=) a.aggregate_type_id
-LEFT JOIN dugong.event_log e ON e.id OPERATOR(pg_catalog.=) a.event_id;
+LEFT JOIN dugong.event_log e ON e.id OPERATOR(pg_catalog.=) a.event_id
+UNION ALL
+SELECT d.subscription, t.origin, t.name, d.aggregate_id, d.tenant_id, d.event_id, e.type, d.position,
+       d.sequence_number, w.last_sequence_number, d.attempts, NULL, d.failed_at, NULL, true, NULL, d.reason, NULL, NULL
+FROM dugong.deliveries d
+LEFT JOIN dugong.aggregate_types t ON t.id OPERATOR(pg_catalog.=) d.aggregate_type_id
+LEFT JOIN dugong.event_log e ON e.id OPERATOR(pg_catalog.=) d.event_id
+CROSS JOIN LATERAL (SELECT pg_catalog.max(x.sequence_number) AS last_sequence_number FROM dugong.deliveries x
+    WHERE x.subscription OPERATOR(pg_catalog.=) d.subscription AND x.aggregate_id OPERATOR(pg_catalog.=) d.aggregate_id
+    AND x.aggregate_type_id OPERATOR(pg_catalog.=) d.aggregate_type_id AND x.tenant_id OPERATOR(pg_catalog.=) d.tenant_id) w
+WHERE d.dead;
 COMMENT ON VIEW dugong.dead_letters IS
     'aggregates that projections have set aside, with the error; given_up = not tried again by itself';
 
@@ -90,7 +100,8 @@ LEFT JOIN LATERAL (SELECT k.pid FROM pg_catalog.pg_locks k
     AND (k.classid::bigint OPERATOR(pg_catalog.<<) 32) OPERATOR(pg_catalog.|) k.objid::bigint
         OPERATOR(pg_catalog.=) dugong.projection_lock_key(p.name) LIMIT 1) w ON true
 LEFT JOIN LATERAL (SELECT a.pid, a.query_start FROM pg_catalog.unnest(pg_catalog.pg_blocking_pids(w.pid)) u (pid)
-    JOIN pg_catalog.pg_stat_activity a ON a.pid OPERATOR(pg_catalog.=) u.pid ORDER BY a.query_start LIMIT 1) b ON true;
+    JOIN pg_catalog.pg_stat_activity a ON a.pid OPERATOR(pg_catalog.=) u.pid ORDER BY a.query_start LIMIT 1) b ON true
+WHERE p.kind OPERATOR(pg_catalog.<>) 'subscription';
 COMMENT ON VIEW dugong.projection_status IS 'each projection: where it is, how far behind, who works on it, what went wrong';
 COMMENT ON COLUMN dugong.projection_status.head IS 'position of the last event in the log';
 COMMENT ON COLUMN dugong.projection_status.lag_events IS 'positions between the checkpoint and the head: as many events, at most';
@@ -167,6 +178,38 @@ WHERE p.mode OPERATOR(pg_catalog.=) 'inline' OR (
         AND a.aggregate_id OPERATOR(pg_catalog.=) e.aggregate_id AND a.aggregate_type_id OPERATOR(pg_catalog.=) e.aggregate_type_id
         AND a.tenant_id OPERATOR(pg_catalog.=) e.tenant_id
         AND e.sequence_number OPERATOR(pg_catalog.>=) a.first_sequence_number
-        AND e.sequence_number OPERATOR(pg_catalog.<=) a.last_sequence_number));
+        AND e.sequence_number OPERATOR(pg_catalog.<=) a.last_sequence_number)
+    AND NOT EXISTS (SELECT FROM dugong.deliveries d WHERE d.subscription OPERATOR(pg_catalog.=) p.name
+        AND d.event_id OPERATOR(pg_catalog.=) e.id));
 COMMENT ON VIEW dugong.consumed_messages IS
-    'which events a projection has handled: ask for a consumer and an event_id; no row is stored for it';
+    'which events a projection has handled, or a subscription acknowledged: ask for a consumer and an event_id; no row is stored for it';
+
+CREATE VIEW dugong.subscription_status AS
+SELECT p.name AS subscription,
+       p.state,
+       COALESCE(c.position, p.start_position) AS position,
+       h.head,
+       GREATEST(h.head OPERATOR(pg_catalog.-) COALESCE(c.position, p.start_position), 0) AS lag_events,
+       x.waiting,
+       x.leased,
+       x.retrying,
+       x.dead_letters,
+       x.oldest_lease_ends_at,
+       p.visibility_timeout,
+       c.updated_at AS last_read_at
+FROM dugong.projections p
+CROSS JOIN (SELECT COALESCE(pg_catalog.max(position), 0) AS head FROM dugong.event_log) h
+LEFT JOIN dugong.checkpoints c ON c.projection OPERATOR(pg_catalog.=) p.name
+CROSS JOIN LATERAL (SELECT
+        pg_catalog.count(*) FILTER (WHERE NOT d.dead AND d.attempts OPERATOR(pg_catalog.=) 0) AS waiting,
+        pg_catalog.count(*) FILTER (WHERE d.leased_until OPERATOR(pg_catalog.>) pg_catalog.clock_timestamp()) AS leased,
+        pg_catalog.count(*) FILTER (WHERE NOT d.dead AND d.attempts OPERATOR(pg_catalog.>) 0
+            AND (d.leased_until IS NULL OR d.leased_until OPERATOR(pg_catalog.<=) pg_catalog.clock_timestamp())) AS retrying,
+        pg_catalog.count(*) FILTER (WHERE d.dead) AS dead_letters,
+        pg_catalog.min(d.leased_until) AS oldest_lease_ends_at
+    FROM dugong.deliveries d WHERE d.subscription OPERATOR(pg_catalog.=) p.name) x
+WHERE p.kind OPERATOR(pg_catalog.=) 'subscription';
+COMMENT ON VIEW dugong.subscription_status IS 'each subscription: how far it has read, and what is not acknowledged';
+COMMENT ON COLUMN dugong.subscription_status.waiting IS 'events that wait for an earlier one of their aggregate';
+COMMENT ON COLUMN dugong.subscription_status.leased IS 'events that consumers have fetched';
+COMMENT ON COLUMN dugong.subscription_status.retrying IS 'events that were given back, or whose lease has ended';

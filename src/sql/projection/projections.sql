@@ -7,7 +7,7 @@ CREATE TABLE dugong.projections (
     name text PRIMARY KEY CHECK (name <> '' AND octet_length(name) <= 52),
     owner text NOT NULL,
     search_path text NOT NULL,
-    kind text NOT NULL CHECK (kind IN ('query_model', 'aggregate', 'aggregate_set', 'event', 'event_set')),
+    kind text NOT NULL CHECK (kind IN ('query_model', 'aggregate', 'aggregate_set', 'event', 'event_set', 'subscription')),
     aggregate_type_ids int[] NOT NULL CHECK (cardinality(aggregate_type_ids) > 0),
     types text[],
     query_model text,
@@ -20,16 +20,18 @@ CREATE TABLE dugong.projections (
     on_error text NOT NULL CHECK (on_error IN ('park', 'stop')),
     state text NOT NULL CHECK (state IN ('running', 'paused', 'stopped')),
     start_position bigint NOT NULL CHECK (start_position >= 0),
+    visibility_timeout interval,
+    CHECK ((kind = 'subscription') = (visibility_timeout IS NOT NULL)),
     CHECK ((kind = 'query_model') = (query_model IS NOT NULL)),
     CHECK ((kind = 'aggregate') = (update_handler IS NOT NULL AND delete_handler IS NOT NULL)),
     CHECK ((kind = 'event') = (event_handler IS NOT NULL)),
     CHECK ((kind LIKE '%set') = (set_handler IS NOT NULL))
 );
-COMMENT ON TABLE dugong.projections IS 'registry of projections';
+COMMENT ON TABLE dugong.projections IS 'registry of projections and subscriptions';
 COMMENT ON COLUMN dugong.projections.owner IS 'role whose rights its handlers have';
 COMMENT ON COLUMN dugong.projections.search_path IS 'what its handlers find names along: that of whoever registered them';
 COMMENT ON COLUMN dugong.projections.kind IS
-    'query_model: dugong writes a table; aggregate, aggregate_set: handlers get states; event, event_set: a handler gets events';
+    'query_model: dugong writes a table; aggregate, aggregate_set: handlers get states; event, event_set: a handler gets events; subscription: a program outside fetches them';
 COMMENT ON COLUMN dugong.projections.aggregate_type_ids IS 'aggregate types that it reads';
 COMMENT ON COLUMN dugong.projections.types IS 'event types that it reads; NULL = all';
 COMMENT ON COLUMN dugong.projections.query_model IS
@@ -38,6 +40,7 @@ COMMENT ON COLUMN dugong.projections.mode IS 'async = by a background worker; in
 COMMENT ON COLUMN dugong.projections.on_error IS 'park = set the failing aggregate aside and go on; stop = stop the projection';
 COMMENT ON COLUMN dugong.projections.state IS 'stopped = by an error, see dugong.projection_status';
 COMMENT ON COLUMN dugong.projections.start_position IS 'handles events after this one';
+COMMENT ON COLUMN dugong.projections.visibility_timeout IS 'of a subscription: what is fetched and not acknowledged within it is delivered again';
 
 CREATE TRIGGER changed
     AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON dugong.projections
