@@ -468,7 +468,7 @@ take_due(const AggregateKey *key)
  * How often this transaction has stored an aggregate's snapshot.  It cannot
  * clean up after itself, so whoever looks for one steps over all that were
  * before; and whoever finds it folds the events that came after.  Intervals
- * that grow by one each time keep both small: n events make sqrt(2n) snapshots.
+ * that grow by one each time, after the first few, keep both small: n events make sqrt(2n) snapshots.
  */
 typedef struct Taken
 {
@@ -477,6 +477,7 @@ typedef struct Taken
 	int64		last;			/* sequence number of the last */
 } Taken;
 
+#define FREE_SNAPSHOTS 8		/* at the interval itself */
 #define MAX_TAKEN 10000			/* aggregates that are remembered */
 
 static HTAB *taken;				/* in TopTransactionContext */
@@ -508,7 +509,7 @@ too_early(const AggregateKey *key, int64 sequence_number, int interval)
 		MemoryContextSwitchTo(old);
 	}
 	else if (sequence_number > entry->last &&
-			 sequence_number - entry->last < (int64) interval + entry->count)
+			 sequence_number - entry->last < (int64) interval + Max(entry->count - FREE_SNAPSHOTS, 0))
 		return true;
 	entry->count++;
 	entry->last = sequence_number;
