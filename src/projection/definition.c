@@ -31,6 +31,7 @@
 #include "store/context.h"
 #include "store/domain_event.h"
 #include "store/horizon.h"
+#include "store/ownership.h"
 #include "utils/acl.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
@@ -266,26 +267,18 @@ query_model_argument(Oid relid, Oid state_type)
 	return qualified;
 }
 
-static bool
-owns_type(const AggregateType *type)
-{
-	Oid			owner = get_role_oid(type->owner, true);
-
-	return has_privs_of_role(GetUserId(), OidIsValid(owner) ? owner : dugong_owner());
-}
-
 static void
 check_inline(List *types)
 {
 	ListCell   *cell;
 
+	/* It can make appends fail. */
 	foreach(cell, types)
-		if (!owns_type(lfirst(cell)))
-			ereport(ERROR,
-					(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-					 errmsg("must be owner of aggregate type \"%s\"",
-							text_to_cstring(((const AggregateType *) lfirst(cell))->name)),
-					 errdetail("An inline projection can make appends fail.")));
+	{
+		const AggregateType *type = lfirst(cell);
+
+		require_owner(type->owner, "aggregate type", text_to_cstring(type->name));
+	}
 }
 
 /* NULL = from now on: after what is in the log for good at this moment. */
@@ -378,15 +371,8 @@ static Projection *
 own_projection(FunctionCallInfo fcinfo)
 {
 	char	   *name = arg_needed_name(fcinfo, 0, "projection");
-	Projection *projection;
-	Oid			owner;
 
-	projection = projection_get(name);
-	owner = get_role_oid(projection->owner, true);
-	if (!has_privs_of_role(GetUserId(), OidIsValid(owner) ? owner : dugong_owner()))
-		ereport(ERROR,
-				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-				 errmsg("must be owner of projection \"%s\"", name)));
+	require_owner(projection_get(name)->owner, "projection", name);
 	(void) projection_lock(name, true);
 	return projection_get(name);
 }
@@ -415,15 +401,6 @@ check_kind_stays(const Projection *projection, const Handlers *handlers)
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("projection \"%s\" is of kind \"%s\"", projection->name, projection_kind_name(projection->kind)),
 				 errhint("Only handlers that it has can be replaced.")));
-}
-
-static char *
-owner_argument(FunctionCallInfo fcinfo, int number)
-{
-	if (PG_ARGISNULL(number))
-		return NULL;
-	check_is_member_of_role(GetUserId(), PG_GETARG_OID(number));
-	return GetUserNameFromId(PG_GETARG_OID(number), false);
 }
 
 /* alter_projection(...): NULL leaves as it is; a handler brings its search_path */

@@ -221,7 +221,7 @@ handler_call(FmgrInfo *function, const Actor *actor, const HandledContext *conte
 	for (int i = 0; i < nargs; i++)
 	{
 		fcinfo->args[i].value = args[i];
-		fcinfo->args[i].isnull = args[i] == (Datum) 0 && i > 0;
+		fcinfo->args[i].isnull = false;
 	}
 	pgstat_init_function_usage(fcinfo, &usage);
 	(void) FunctionCallInvoke(fcinfo);

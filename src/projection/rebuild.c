@@ -28,7 +28,6 @@
 #include "fmgr.h"
 #include "guc.h"
 #include "miscadmin.h"
-#include "nodes/parsenodes.h"
 #include "projection/batch.h"
 #include "projection/checkpoint.h"
 #include "projection/failure.h"
@@ -40,6 +39,7 @@
 #include "storage/lmgr.h"
 #include "store/aggregate_lock.h"
 #include "store/context.h"
+#include "store/ownership.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
@@ -275,14 +275,8 @@ last_position(void)
 {
 	Relation	log = log_open(AccessShareLock);
 	Snapshot	snapshot = RegisterSnapshot(GetTransactionSnapshot());
-	LogScan		scan;
-	int64		position = 0;
-	bool		isnull;
+	int64		position = log_last_position(log, snapshot);
 
-	log_scan_positions(&scan, log, 1, PG_INT64_MAX, BackwardScanDirection, snapshot);
-	if (log_scan_next(&scan))
-		position = DatumGetInt64(slot_getattr(scan.slot, LOG_POSITION, &isnull));
-	log_scan_end(&scan);
 	UnregisterSnapshot(snapshot);
 	table_close(log, NoLock);
 	return position;
@@ -810,29 +804,17 @@ rebuild_one(const char *name, const pg_uuid_t *id, const text *tenant_id)
 	identity_restore(&before);
 }
 
-static void
-check_owner(const Projection *projection)
-{
-	Oid			owner = get_role_oid(projection->owner, true);
-
-	if (!has_privs_of_role(GetUserId(), OidIsValid(owner) ? owner : dugong_owner()))
-		ereport(ERROR,
-				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-				 errmsg("must be owner of projection \"%s\"", projection->name)));
-}
-
 /* rebuild_projection(projection, aggregate_id, tenant_id, offline) */
 Datum
 dugong_rebuild_projection(PG_FUNCTION_ARGS)
 {
-	bool		atomic = !(fcinfo->context && IsA(fcinfo->context, CallContext) &&
-						   !castNode(CallContext, fcinfo->context)->atomic);
+	bool		atomic = call_is_atomic(fcinfo);
 	char	   *name = arg_needed_name(fcinfo, 0, "projection");
 	bool		offline = !PG_ARGISNULL(3) && PG_GETARG_BOOL(3);
 	const Projection *projection = projection_get(name);
 
 	PreventCommandIfReadOnly("CALL dugong.rebuild_projection()");
-	check_owner(projection);
+	require_owner(projection->owner, "projection", name);
 	if (!PG_ARGISNULL(1))
 	{
 		rebuild_one(name, PG_GETARG_UUID_P(1), PG_ARGISNULL(2) ? context_tenant_id() : PG_GETARG_TEXT_PP(2));

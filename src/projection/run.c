@@ -9,9 +9,10 @@
 #include "executor/spi.h"
 #include "fmgr.h"
 #include "miscadmin.h"
-#include "nodes/parsenodes.h"
 #include "projection/batch.h"
+#include "projection/failure.h"
 #include "projection/run.h"
+#include "util/args.h"
 #include "util/attempt.h"
 
 PG_FUNCTION_INFO_V1(dugong_run_projections);
@@ -51,7 +52,8 @@ run_try(void *arg)
 /*
  * Runs a projection until it has caught up, in transactions of its own, each
  * for a batch, or all in the current one.  After a failure batches are
- * smaller, down to one event.
+ * smaller, down to one event; but what the server or somebody at it refuses is
+ * for the caller to hear.
  *
  * commits: the caller is connected to SPI as non-atomic.  If false, nothing
  * but the projection's work is in the transaction, and the caller fires
@@ -84,7 +86,8 @@ run_projection(const char *projection, bool commits, void (*progress) (int64 pos
 			tries = 0;
 			continue;
 		}
-		if (one.retry || (one.request.isolates && ++tries >= MAX_TRIES))
+		if (one.retry || failure_class(error) == FAILURE_OF_SERVER ||
+			(one.request.isolates && ++tries >= MAX_TRIES))
 			ReThrowError(error);
 		if (commits)
 			SPI_rollback();
@@ -101,8 +104,7 @@ run_projection(const char *projection, bool commits, void (*progress) (int64 pos
 Datum
 dugong_run_projections(PG_FUNCTION_ARGS)
 {
-	bool		atomic = !(fcinfo->context && IsA(fcinfo->context, CallContext) &&
-						   !castNode(CallContext, fcinfo->context)->atomic);
+	bool		atomic = call_is_atomic(fcinfo);
 	List	   *projections;
 	ListCell   *cell;
 

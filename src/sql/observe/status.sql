@@ -1,7 +1,7 @@
 -- What the projections and their workers do.
 --
 -- Private locks show in pg_locks as advisory locks, with the class in objsubid
--- (src/util/private_lock.h).
+-- (src/util/private_lock.h), as an int2: 0xD602 is -10750, 0xD603 -10749, 0xD606 -10746.
 
 CREATE FUNCTION dugong.projection_lock_key(projection text) RETURNS bigint
 LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'dugong_projection_lock_key';
@@ -85,7 +85,7 @@ CROSS JOIN LATERAL (SELECT pg_catalog.count(*) FILTER (WHERE x.retry_at IS NULL)
         pg_catalog.count(x.retry_at) AS retrying
     FROM dugong.parked_aggregates x WHERE x.projection OPERATOR(pg_catalog.=) p.name) l
 LEFT JOIN LATERAL (SELECT k.pid FROM pg_catalog.pg_locks k
-    WHERE k.locktype OPERATOR(pg_catalog.=) 'advisory' AND k.objsubid OPERATOR(pg_catalog.=) 54786 AND k.granted
+    WHERE k.locktype OPERATOR(pg_catalog.=) 'advisory' AND k.objsubid OPERATOR(pg_catalog.=) -10750 AND k.granted
     AND k.database OPERATOR(pg_catalog.=) d.oid
     AND (k.classid::bigint OPERATOR(pg_catalog.<<) 32) OPERATOR(pg_catalog.|) k.objid::bigint
         OPERATOR(pg_catalog.=) dugong.projection_lock_key(p.name) LIMIT 1) w ON true
@@ -118,7 +118,7 @@ SELECT a.backend_type AS kind,
        NULL::text AS note
 FROM pg_catalog.pg_stat_activity a
 LEFT JOIN pg_catalog.pg_locks k ON k.pid OPERATOR(pg_catalog.=) a.pid AND k.locktype OPERATOR(pg_catalog.=) 'advisory'
-    AND k.objsubid OPERATOR(pg_catalog.=) 54787 AND k.granted AND k.mode OPERATOR(pg_catalog.=) 'ExclusiveLock'
+    AND k.objsubid OPERATOR(pg_catalog.=) -10749 AND k.granted AND k.mode OPERATOR(pg_catalog.=) 'ExclusiveLock'
 WHERE a.backend_type OPERATOR(pg_catalog.=) 'dugong worker' AND a.datname OPERATOR(pg_catalog.=) pg_catalog.current_database()
 UNION ALL
 SELECT 'installation', NULL, NULL, pg_catalog.pg_postmaster_start_time(), NULL, NULL, NULL, NULL, NULL,
@@ -144,7 +144,7 @@ FROM dugong.rebuilds r
 LEFT JOIN pg_catalog.pg_stat_activity a ON a.pid OPERATOR(pg_catalog.=) r.pid AND a.backend_start OPERATOR(pg_catalog.<=) r.updated_at
 CROSS JOIN LATERAL (SELECT GREATEST(r.done, COALESCE((
         SELECT pg_catalog.max((k.classid::bigint OPERATOR(pg_catalog.<<) 32) OPERATOR(pg_catalog.|) k.objid::bigint) FROM pg_catalog.pg_locks k
-        WHERE k.pid OPERATOR(pg_catalog.=) r.pid AND k.locktype OPERATOR(pg_catalog.=) 'advisory' AND k.objsubid OPERATOR(pg_catalog.=) 54790), 0)) AS done,
+        WHERE k.pid OPERATOR(pg_catalog.=) r.pid AND k.locktype OPERATOR(pg_catalog.=) 'advisory' AND k.objsubid OPERATOR(pg_catalog.=) -10746), 0)) AS done,
     EXTRACT(epoch FROM pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-) r.started_at) AS seconds) x;
 COMMENT ON VIEW dugong.rebuild_progress IS
     'rebuilds that run, or were broken off (pid NULL): CALL dugong.rebuild_projection() again goes on';
