@@ -51,6 +51,7 @@ SELECT count(say(command)) FROM unnest(ARRAY[
     'ROLLBACK',
     'DO ''BEGIN COMMIT; END''',
     'DO ''BEGIN SET ROLE regress_dugong_member; END''',
+    'EXPLAIN ANALYZE CREATE TEMP TABLE t AS SELECT 1 AS n',
     'SELECT set_config(''role'', ''none'', false)',
     'SET dugong.tenant_id = ''mine''',
     'SET search_path = own',

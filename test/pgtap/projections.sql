@@ -258,6 +258,7 @@ SELECT pg_temp.refused('42501', 'SET LOCAL ROLE regress_dugong_projector; ' || c
     ($$ CALL dugong.rebuild_projection('counted', pg_temp.id('c')) $$)) AS not_owned (command);
 SET LOCAL ROLE regress_dugong_projector;
 SELECT dugong.create_projection('mine', 'Counter', event_handler => 'on_event(dugong.domain_event)');
+SELECT dugong.create_projection('mine from now', 'Counter', event_handler => 'on_event(dugong.domain_event)', start_position => NULL);
 RESET ROLE;
 SELECT is((SELECT owner FROM dugong.projections WHERE name = 'mine'), 'regress_dugong_projector', 'who creates it owns it');
 SELECT pg_temp.refused('42501', $$ SET LOCAL ROLE regress_dugong_projector; SELECT dugong.alter_projection('mine', event_handler => 'on_event_2(dugong.domain_event)') $$);
