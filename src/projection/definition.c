@@ -286,7 +286,15 @@ static int64
 start_argument(FunctionCallInfo fcinfo, int number)
 {
 	if (PG_ARGISNULL(number))
-		return horizon_get();
+	{
+		Identity	before;
+		int64		horizon;
+
+		identity_assume(&before, dugong_owner());
+		horizon = horizon_get();
+		identity_restore(&before);
+		return horizon;
+	}
 	if (PG_GETARG_INT64(number) < 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
@@ -475,10 +483,14 @@ dugong_drop_projection(PG_FUNCTION_ARGS)
 	static SavedPlan delete_failure = {
 		.sql = "DELETE FROM dugong.projection_failures WHERE projection OPERATOR(pg_catalog.=) $1",.nargs = 1,.argtypes = {TEXTOID}
 	};
+	static SavedPlan delete_rebuild = {
+		.sql = "DELETE FROM dugong.rebuilds WHERE projection OPERATOR(pg_catalog.=) $1",.nargs = 1,.argtypes = {TEXTOID}
+	};
 	Projection *projection = own_projection(fcinfo);
 	Datum		name = CStringGetTextDatum(projection->name);
 	Identity	before;
 
+	(void) execute_as_owner(&delete_rebuild, &name, NULL);
 	(void) execute_as_owner(&delete_projection, &name, NULL);
 	(void) execute_as_owner(&delete_parked, &name, NULL);
 	(void) execute_as_owner(&delete_failure, &name, NULL);

@@ -59,6 +59,7 @@ PG_FUNCTION_INFO_V1(dugong_rebuild_projection);
 typedef struct Rebuild
 {
 	const Projection *projection;
+	bool		own_transaction;	/* is nothing but the rebuild in it? */
 	bool		sweeping;		/* the aggregates are done, the table's rows are looked through */
 	int64		done;
 	int64		total;
@@ -76,6 +77,8 @@ show_progress(int64 done)
 	static LOCKTAG shown;
 	LOCKTAG		tag = private_lock_tag(MyDatabaseId, LOCK_PROGRESS, (uint64) done);
 
+	if (done == 0)
+		shown.locktag_field4 = 0;	/* of an earlier one; it goes with its transaction */
 	if (shown.locktag_field4 != 0 && lock_held_by_me(&shown, ShareLock))
 		LockRelease(&shown, ShareLock, false);
 	if (LockAcquire(&tag, ShareLock, false, true) != LOCKACQUIRE_NOT_AVAIL)
@@ -223,6 +226,7 @@ replay_all(const Projection *projection)
 	bool		before = handler_set_replaying(true);
 	Snapshot	snapshot;
 
+	show_progress(0);
 	CommandCounterIncrement();
 	snapshot = RegisterSnapshot(GetTransactionSnapshot());
 	PushActiveSnapshot(snapshot);
@@ -438,7 +442,7 @@ write_aggregates(Work *work)
 	handler_set_replaying(before);
 	if (error == NULL)
 		forget_parked(work);
-	else if (failure_class(error) != FAILURE_OF_HANDLER || work->projection->is_inline)
+	else if (failure_class(error) != FAILURE_OF_HANDLER || work->actor.restricted)
 		ReThrowError(error);
 	else if (hash_get_num_entries(work->changes) > 1)
 		return error;
@@ -488,7 +492,7 @@ step_aggregates(Rebuild *rebuild, int limit, int *count)
 	ErrorData  *error = NULL;
 	Work		work;
 
-	work_begin(&work, projection, !projection->is_inline, log, snapshot);
+	work_begin(&work, projection, rebuild->own_transaction && !projection->is_inline, log, snapshot);
 	*count = collect_next_aggregates(&work, limit, rebuild);
 	if (*count > 0 && projection->is_inline)
 	{
@@ -562,7 +566,7 @@ step_sweep(Rebuild *rebuild, int limit, int *count)
 	Change	   *change;
 	Work		work;
 
-	work_begin(&work, rebuild->projection, !rebuild->projection->is_inline, log, snapshot);
+	work_begin(&work, rebuild->projection, rebuild->own_transaction && !rebuild->projection->is_inline, log, snapshot);
 	read_rows(rebuild, &work, limit);
 	*count = hash_get_num_entries(work.changes);
 	unknown = palloc(Max(*count, 1) * sizeof(AggregateState));
@@ -645,7 +649,7 @@ rebuild_in_place(const char *name, bool atomic)
 {
 	MemoryContext outer = CurrentMemoryContext;
 	MemoryContext context = AllocSetContextCreate(outer, "dugong rebuild", ALLOCSET_DEFAULT_SIZES);
-	Rebuild		rebuild = {0};
+	Rebuild		rebuild = {.own_transaction = !atomic};
 	int			limit = CHUNK;
 	bool		begun = false;
 	bool		finished;
@@ -738,7 +742,10 @@ reset_and_replay(const char *name, bool atomic)
 	if (projection->is_inline)
 		replay_all(projection);
 	else
-		run_projection(name, false, show_progress);
+	{
+		show_progress(0);
+		run_projection(name, false, !atomic, show_progress);
+	}
 	if (!atomic)
 		fire_deferred(projection);
 	rebuild_end(projection);
@@ -760,7 +767,7 @@ replay_offline(const char *name)
 	fire_deferred(projection);
 	identity_restore(&before);
 	SPI_commit();
-	run_projection(name, true, NULL);
+	run_projection(name, true, true, NULL);
 	identity_assume(&before, dugong_owner());
 	rebuild_end(lock_and_get(name));
 	identity_restore(&before);

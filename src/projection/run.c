@@ -61,9 +61,9 @@ run_try(void *arg)
  * progress: called after each batch with the position; or NULL.
  */
 void
-run_projection(const char *projection, bool commits, void (*progress) (int64 position))
+run_projection(const char *projection, bool commits, bool own_transaction, void (*progress) (int64 position))
 {
-	Try			one = {.request = {.projection = projection,.limit = INT_MAX,.wait = true,.own_transaction = true,
+	Try			one = {.request = {.projection = projection,.limit = INT_MAX,.wait = true,.own_transaction = own_transaction,
 	.defers = !commits,.patient = true}};
 	int			tries = 0;
 
@@ -123,7 +123,7 @@ dugong_run_projections(PG_FUNCTION_ARGS)
 		if (atomic)
 			run_in_transaction(projection->name);
 		else
-			run_projection(projection->name, true, NULL);
+			run_projection(projection->name, true, true, NULL);
 	}
 	SPI_finish();
 	PG_RETURN_VOID();
