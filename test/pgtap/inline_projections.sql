@@ -116,6 +116,15 @@ BEGIN
 END $$;
 SELECT is((SELECT array_agg(right(id::text, 1) ORDER BY id) FROM sums WHERE id::text LIKE '0f%'), '{1,3}'::text[], 'subtransactions in a loop');
 
+-- A statement that fails after its rows were collected leaves none of them to the next
+CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'refused' USING ERRCODE = 'UG004'; END $$;
+CREATE TRIGGER zzz AFTER INSERT ON dugong.event_log FOR EACH ROW WHEN (NEW.type = 'Refused') EXECUTE FUNCTION refuse();
+TRUNCATE seen;
+SELECT is(left(pg_temp.answer($$ SELECT dugong.append_event('Sum', pg_temp.id('f', 7), 'Refused', '{"n": 1}') $$), 5), 'UG004', 'another trigger of the log fails');
+DROP TRIGGER zzz ON dugong.event_log;
+SELECT dugong.append_event('Sum', pg_temp.id('f', 8), 'Added', '{"n": 1}');
+SELECT is(pg_temp.saw('event'), '{8 1}'::text[], 'what failed is not handled with the next append');
+
 -- A handler that appends: what it appends is handled within, too
 CREATE FUNCTION echo(event dugong.domain_event) RETURNS void LANGUAGE sql AS $$
     SELECT dugong.append_event('Echo', (event).aggregate_id, 'Echoed', (event).payload) $$;

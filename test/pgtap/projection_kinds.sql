@@ -181,6 +181,10 @@ SELECT throws_ok('CALL dugong.run_projections()', '22P02', NULL, 'a value that d
 SELECT pg_temp.append('Json', 'a', 2, 'Written', '{"stars": null}', 'T');
 CALL dugong.run_projections();
 SELECT is((SELECT stars FROM docs WHERE title = 'Bee'), NULL, 'a key that is null');
+SELECT pg_temp.append('Json', 'a', 4, 'Written', '{"title": "Cow"}');
+CALL dugong.run_projections();
+SELECT is((SELECT stars FROM docs WHERE title = 'Cow'), NULL, 'a key that is missing is NULL, whatever the default');
+SELECT pg_temp.append('Json', 'a', 4, 'Gone');
 SELECT dugong.drop_projection('docs');
 CREATE TABLE json_seen (id uuid, state jsonb);
 CREATE FUNCTION json_update(uuid, jsonb) RETURNS void LANGUAGE sql AS 'INSERT INTO json_seen VALUES ($1, $2)';
@@ -190,7 +194,7 @@ SELECT dugong.create_projection('j', 'Json', update_handler => 'json_update(uuid
 SELECT dugong.create_projection('js', 'Json', set_handler => 'json_sets(uuid[], jsonb[])');
 CALL dugong.run_projections();
 SELECT results_eq('SELECT id, state ->> ''title'', count(*) FROM json_seen GROUP BY 1, 2 ORDER BY 1', $$ VALUES
-    (pg_temp.id('a', 1), 'Ant', 2::bigint), (pg_temp.id('a', 2), 'Bee', 2), (pg_temp.id('a', 3), NULL, 2) $$, 'handlers of jsonb states');
+    (pg_temp.id('a', 1), 'Ant', 2::bigint), (pg_temp.id('a', 2), 'Bee', 2), (pg_temp.id('a', 3), NULL, 2), (pg_temp.id('a', 4), NULL, 2) $$, 'handlers of jsonb states');
 SELECT dugong.drop_projection('j'), dugong.drop_projection('js');
 
 -- A state that is no row cannot fill columns, but a handler can have it
