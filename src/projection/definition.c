@@ -141,16 +141,16 @@ type_ids_array(List *types)
 	return PointerGetDatum(construct_array(ids, count, INT4OID, sizeof(int32), true, TYPALIGN_INT));
 }
 
-/* Event types: not empty, no NULL in it. */
+/* Event types: no NULL in it; may it be empty? */
 static void
-check_event_types(FunctionCallInfo fcinfo, int number)
+check_event_types(FunctionCallInfo fcinfo, int number, bool may_be_empty)
 {
 	ArrayType  *array;
 
 	if (PG_ARGISNULL(number))
 		return;
 	array = PG_GETARG_ARRAYTYPE_P(number);
-	if (ArrayGetNItems(ARR_NDIM(array), ARR_DIMS(array)) == 0)
+	if (!may_be_empty && ArrayGetNItems(ARR_NDIM(array), ARR_DIMS(array)) == 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("types must not be empty"),
@@ -288,7 +288,15 @@ static int64
 start_argument(FunctionCallInfo fcinfo, int number)
 {
 	if (PG_ARGISNULL(number))
-		return horizon_get();
+	{
+		Identity	before;
+		int64		horizon;
+
+		identity_assume(&before, dugong_owner());
+		horizon = horizon_get();
+		identity_restore(&before);
+		return horizon;
+	}
 	if (PG_GETARG_INT64(number) < 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
@@ -337,7 +345,7 @@ dugong_create_projection(PG_FUNCTION_ARGS)
 
 	check_choice("mode", mode, "async", "inline");
 	check_choice("on_error", on_error, "park", "stop");
-	check_event_types(fcinfo, CREATE_TYPES);
+	check_event_types(fcinfo, CREATE_TYPES, false);
 	check_handlers(&handlers, kind, state_type, GetUserId());
 	if (strcmp(mode, "inline") == 0)
 		check_inline(types);
@@ -389,7 +397,7 @@ dugong_create_subscription(PG_FUNCTION_ARGS)
 	Datum		values[7];
 	bool		nulls[7] = {false};
 
-	check_event_types(fcinfo, SUBSCRIBE_TYPES);
+	check_event_types(fcinfo, SUBSCRIBE_TYPES, false);
 	if (arg_needed_milliseconds(fcinfo, SUBSCRIBE_VISIBILITY, "visibility_timeout") <= 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
@@ -445,7 +453,7 @@ check_kind_stays(const Projection *projection, const Handlers *handlers)
 				 errhint("Only handlers that it has can be replaced.")));
 }
 
-/* alter_projection(...): NULL leaves as it is; a handler brings its search_path */
+/* alter_projection(...): NULL leaves as it is; types '{}' means all; a handler brings its search_path */
 Datum
 dugong_alter_projection(PG_FUNCTION_ARGS)
 {
@@ -453,7 +461,7 @@ dugong_alter_projection(PG_FUNCTION_ARGS)
 		.sql = "UPDATE dugong.projections SET update_handler = COALESCE($2, update_handler), "
 		"delete_handler = COALESCE($3, delete_handler), event_handler = COALESCE($4, event_handler), "
 		"set_handler = COALESCE($5, set_handler), reset_handler = COALESCE($6, reset_handler), "
-		"types = COALESCE($7, types), on_error = COALESCE($8, on_error), owner = COALESCE($9, owner), "
+		"types = CASE WHEN pg_catalog.cardinality($7) OPERATOR(pg_catalog.=) 0 THEN NULL ELSE COALESCE($7, types) END, on_error = COALESCE($8, on_error), owner = COALESCE($9, owner), "
 		"search_path = COALESCE($10, search_path) WHERE name OPERATOR(pg_catalog.=) $1",
 		.nargs = 10,
 		.argtypes = {TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTARRAYOID, TEXTOID, TEXTOID, TEXTOID}
@@ -475,8 +483,9 @@ dugong_alter_projection(PG_FUNCTION_ARGS)
 	if (on_error)
 		check_choice("on_error", on_error, "park", "stop");
 	check_kind_stays(projection, &handlers);
-	check_handlers(&handlers, projection->kind, state_type, owner ? PG_GETARG_OID(ALTER_OWNER) : GetUserId());
-	check_event_types(fcinfo, ALTER_TYPES);
+	check_handlers(&handlers, projection->kind, state_type,
+				   owner ? PG_GETARG_OID(ALTER_OWNER) : get_role_oid(projection->owner, false));
+	check_event_types(fcinfo, ALTER_TYPES, true);
 	values[0] = CStringGetTextDatum(projection->name);
 	set_signature(&values[1], &nulls[1], handlers.update);
 	set_signature(&values[2], &nulls[2], handlers.delete);
@@ -517,12 +526,16 @@ drop(const Projection *projection)
 	static SavedPlan delete_failure = {
 		.sql = "DELETE FROM dugong.projection_failures WHERE projection OPERATOR(pg_catalog.=) $1",.nargs = 1,.argtypes = {TEXTOID}
 	};
+	static SavedPlan delete_rebuild = {
+		.sql = "DELETE FROM dugong.rebuilds WHERE projection OPERATOR(pg_catalog.=) $1",.nargs = 1,.argtypes = {TEXTOID}
+	};
 	static SavedPlan delete_deliveries = {
 		.sql = "DELETE FROM dugong.deliveries WHERE subscription OPERATOR(pg_catalog.=) $1",.nargs = 1,.argtypes = {TEXTOID}
 	};
 	Datum		name = CStringGetTextDatum(projection->name);
 	Identity	before;
 
+	(void) execute_as_owner(&delete_rebuild, &name, NULL);
 	(void) execute_as_owner(&delete_deliveries, &name, NULL);
 	(void) execute_as_owner(&delete_projection, &name, NULL);
 	(void) execute_as_owner(&delete_parked, &name, NULL);

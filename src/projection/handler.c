@@ -56,7 +56,8 @@ static bool
 is_container(const Node *statement)
 {
 	return IsA(statement, CallStmt) || IsA(statement, DoStmt) || IsA(statement, ExecuteStmt) ||
-		IsA(statement, CopyStmt) || IsA(statement, ExplainStmt);
+		IsA(statement, CopyStmt) ||
+		(IsA(statement, ExplainStmt) && castNode(Query, castNode(ExplainStmt, statement)->query)->commandType != CMD_UTILITY);
 }
 
 static void

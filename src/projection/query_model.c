@@ -163,7 +163,7 @@ is_from_state(Relation table, Form_pg_attribute column, Oid state_type)
 	AttrNumber	number;
 	Oid			type;
 
-	if (column->attisdropped || column->attgenerated ||
+	if (column->attisdropped || column->attgenerated || column->attidentity == ATTRIBUTE_IDENTITY_ALWAYS ||
 		strcmp(NameStr(column->attname), "id") == 0 || strcmp(NameStr(column->attname), "tenant_id") == 0)
 		return false;
 	if (state_type == JSONBOID)

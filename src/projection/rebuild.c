@@ -59,6 +59,7 @@ PG_FUNCTION_INFO_V1(dugong_rebuild_projection);
 typedef struct Rebuild
 {
 	const Projection *projection;
+	bool		own_transaction;	/* is nothing but the rebuild in it? */
 	bool		sweeping;		/* the aggregates are done, the table's rows are looked through */
 	int64		done;
 	int64		total;
@@ -76,6 +77,8 @@ show_progress(int64 done)
 	static LOCKTAG shown;
 	LOCKTAG		tag = private_lock_tag(MyDatabaseId, LOCK_PROGRESS, (uint64) done);
 
+	if (done == 0)
+		shown.locktag_field4 = 0;	/* of an earlier one; it goes with its transaction */
 	if (shown.locktag_field4 != 0 && lock_held_by_me(&shown, ShareLock))
 		LockRelease(&shown, ShareLock, false);
 	if (LockAcquire(&tag, ShareLock, false, true) != LOCKACQUIRE_NOT_AVAIL)
@@ -223,6 +226,7 @@ replay_all(const Projection *projection)
 	bool		before = handler_set_replaying(true);
 	Snapshot	snapshot;
 
+	show_progress(0);
 	CommandCounterIncrement();
 	snapshot = RegisterSnapshot(GetTransactionSnapshot());
 	PushActiveSnapshot(snapshot);
@@ -438,7 +442,7 @@ write_aggregates(Work *work)
 	handler_set_replaying(before);
 	if (error == NULL)
 		forget_parked(work);
-	else if (failure_class(error) != FAILURE_OF_HANDLER || work->projection->is_inline)
+	else if (failure_class(error) != FAILURE_OF_HANDLER || work->actor.restricted)
 		ReThrowError(error);
 	else if (hash_get_num_entries(work->changes) > 1)
 		return error;
@@ -488,7 +492,7 @@ step_aggregates(Rebuild *rebuild, int limit, int *count)
 	ErrorData  *error = NULL;
 	Work		work;
 
-	work_begin(&work, projection, !projection->is_inline, log, snapshot);
+	work_begin(&work, projection, rebuild->own_transaction && !projection->is_inline, log, snapshot);
 	*count = collect_next_aggregates(&work, limit, rebuild);
 	if (*count > 0 && projection->is_inline)
 	{
@@ -562,7 +566,7 @@ step_sweep(Rebuild *rebuild, int limit, int *count)
 	Change	   *change;
 	Work		work;
 
-	work_begin(&work, rebuild->projection, !rebuild->projection->is_inline, log, snapshot);
+	work_begin(&work, rebuild->projection, rebuild->own_transaction && !rebuild->projection->is_inline, log, snapshot);
 	read_rows(rebuild, &work, limit);
 	*count = hash_get_num_entries(work.changes);
 	unknown = palloc(Max(*count, 1) * sizeof(AggregateState));
@@ -645,7 +649,7 @@ rebuild_in_place(const char *name, bool atomic)
 {
 	MemoryContext outer = CurrentMemoryContext;
 	MemoryContext context = AllocSetContextCreate(outer, "dugong rebuild", ALLOCSET_DEFAULT_SIZES);
-	Rebuild		rebuild = {0};
+	Rebuild		rebuild = {.own_transaction = !atomic};
 	int			limit = CHUNK;
 	bool		begun = false;
 	bool		finished;
@@ -683,6 +687,13 @@ rebuild_in_place(const char *name, bool atomic)
 				SPI_commit();
 		}
 	} while (!finished);
+}
+
+static void
+raise(ErrorData *error)
+{
+	if (error)
+		ReThrowError(error);
 }
 
 /* Empties what the projection keeps, and sends its checkpoint back to the start. */
@@ -738,7 +749,10 @@ reset_and_replay(const char *name, bool atomic)
 	if (projection->is_inline)
 		replay_all(projection);
 	else
-		run_projection(name, false, show_progress);
+	{
+		show_progress(0);
+		raise(run_projection(name, false, !atomic, show_progress));
+	}
 	if (!atomic)
 		fire_deferred(projection);
 	rebuild_end(projection);
@@ -760,7 +774,7 @@ replay_offline(const char *name)
 	fire_deferred(projection);
 	identity_restore(&before);
 	SPI_commit();
-	run_projection(name, true, NULL);
+	raise(run_projection(name, true, true, NULL));
 	identity_assume(&before, dugong_owner());
 	rebuild_end(lock_and_get(name));
 	identity_restore(&before);
@@ -769,7 +783,7 @@ replay_offline(const char *name)
 
 /* Writes the row of one aggregate again. */
 static void
-rebuild_one(const char *name, const pg_uuid_t *id, const text *tenant_id)
+rebuild_one(const char *name, const pg_uuid_t *id, const text *tenant_id, bool atomic)
 {
 	Identity	before;
 	const Projection *projection;
@@ -779,6 +793,7 @@ rebuild_one(const char *name, const pg_uuid_t *id, const text *tenant_id)
 	Snapshot	snapshot;
 	Work		work;
 	bool		found;
+	bool		replaying;
 
 	identity_assume(&before, dugong_owner());
 	projection = lock_and_get(name);
@@ -793,11 +808,13 @@ rebuild_one(const char *name, const pg_uuid_t *id, const text *tenant_id)
 		aggregate_lock(&key);
 	log = log_open(AccessShareLock);
 	snapshot = push_snapshot();
-	work_begin(&work, projection, false, log, snapshot);
+	work_begin(&work, projection, !atomic, log, snapshot);
 	change = work_find(&work, &key, &found);
 	note_head(&work, change);
 	work_prepare(&work, true);
+	replaying = handler_set_replaying(true);
 	do_work(&work);
+	handler_set_replaying(replaying);
 	forget_parked(&work);
 	pop_snapshot(snapshot);
 	table_close(log, NoLock);
@@ -815,12 +832,7 @@ dugong_rebuild_projection(PG_FUNCTION_ARGS)
 
 	PreventCommandIfReadOnly("CALL dugong.rebuild_projection()");
 	require_owner(projection->owner, "projection", name);
-	if (!PG_ARGISNULL(1))
-	{
-		rebuild_one(name, PG_GETARG_UUID_P(1), PG_ARGISNULL(2) ? context_tenant_id() : PG_GETARG_TEXT_PP(2));
-		PG_RETURN_VOID();
-	}
-	if (!projection_is_of_states(projection) && projection->reset_handler == NULL)
+	if (PG_ARGISNULL(1) && !projection_is_of_states(projection) && projection->reset_handler == NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("projection \"%s\" has no reset_handler", name),
@@ -834,7 +846,10 @@ dugong_rebuild_projection(PG_FUNCTION_ARGS)
 	SPI_connect_ext(atomic ? 0 : SPI_OPT_NONATOMIC);
 	if (!atomic)
 		SPI_commit();
-	if (offline)
+	if (!PG_ARGISNULL(1))
+		rebuild_one(pstrdup(name), PG_GETARG_UUID_P(1),
+					PG_ARGISNULL(2) ? context_tenant_id() : PG_GETARG_TEXT_PP(2), atomic);
+	else if (offline)
 		replay_offline(pstrdup(name));
 	else if (projection->reset_handler)
 		reset_and_replay(pstrdup(name), atomic);

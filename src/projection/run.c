@@ -59,11 +59,12 @@ run_try(void *arg)
  * but the projection's work is in the transaction, and the caller fires
  * deferred triggers.
  * progress: called after each batch with the position; or NULL.
+ * Returns the error that it cannot get past, or NULL.
  */
-void
-run_projection(const char *projection, bool commits, void (*progress) (int64 position))
+ErrorData *
+run_projection(const char *projection, bool commits, bool own_transaction, void (*progress) (int64 position))
 {
-	Try			one = {.request = {.projection = projection,.limit = INT_MAX,.wait = true,.own_transaction = true,
+	Try			one = {.request = {.projection = projection,.limit = INT_MAX,.wait = true,.own_transaction = own_transaction,
 	.defers = !commits,.patient = true}};
 	int			tries = 0;
 
@@ -80,17 +81,18 @@ run_projection(const char *projection, bool commits, void (*progress) (int64 pos
 			if (progress)
 				progress(one.outcome.position);
 			if (one.result != BATCH_MORE && one.retry)
-				return;
+				return NULL;
 			one.retry = one.result != BATCH_MORE;
 			batch_larger(&one.request);
 			tries = 0;
 			continue;
 		}
-		if (one.retry || failure_class(error) == FAILURE_OF_SERVER ||
-			(one.request.isolates && ++tries >= MAX_TRIES))
+		if (failure_class(error) == FAILURE_OF_SERVER)
 			ReThrowError(error);
 		if (commits)
 			SPI_rollback();
+		if (one.retry || (one.request.isolates && ++tries >= MAX_TRIES))
+			return error;
 		batch_smaller(&one.request);
 		one.request.patient = tries + 1 < MAX_TRIES;
 	}
@@ -99,13 +101,15 @@ run_projection(const char *projection, bool commits, void (*progress) (int64 pos
 /*
  * Handles everything that is committed now, in every projection.  Each batch
  * commits, unless the procedure is called within a transaction block: then all
- * is part of that transaction, its own events included.
+ * is part of that transaction, its own events included.  The failure of one
+ * projection is raised when the others have run.
  */
 Datum
 dugong_run_projections(PG_FUNCTION_ARGS)
 {
 	bool		atomic = call_is_atomic(fcinfo);
 	List	   *projections;
+	ErrorData  *first_error = NULL;
 	ListCell   *cell;
 
 	PreventCommandIfReadOnly("CALL dugong.run_projections()");
@@ -117,14 +121,19 @@ dugong_run_projections(PG_FUNCTION_ARGS)
 	foreach(cell, projections)
 	{
 		const Projection *projection = lfirst(cell);
+		ErrorData  *error = NULL;
 
 		if (!projection_is_run(projection))
 			continue;
 		if (atomic)
 			run_in_transaction(projection->name);
 		else
-			run_projection(projection->name, true, NULL);
+			error = run_projection(projection->name, true, true, NULL);
+		if (first_error == NULL)
+			first_error = error;
 	}
+	if (first_error)
+		ReThrowError(first_error);
 	SPI_finish();
 	PG_RETURN_VOID();
 }

@@ -116,7 +116,7 @@ static void
 context_of_change(HandledContext *context, const Change *change)
 {
 	context->tenant_id = change->key.tenant_id;
-	context->event_id = &change->event_id;
+	context->event_id = change->last > 0 ? &change->event_id : NULL;
 	context->correlation_id = change->correlated ? &change->correlation_id : NULL;
 }
 
