@@ -213,24 +213,15 @@ handle_isolated(Batch *batch)
 }
 
 static void
-handle(Batch *batch)
+handle(void *arg)
 {
-	bool		before = handler_set_replaying(batch->checkpoint.position <= batch->checkpoint.replay_until &&
-											   batch->checkpoint.replay_until > 0);
+	Batch	   *batch = arg;
 
-	PG_TRY();
-	{
-		work_prepare(&batch->work, batch->request->isolates);
-		if (batch->request->isolates)
-			handle_isolated(batch);
-		else
-			do_work(batch);
-	}
-	PG_FINALLY();
-	{
-		handler_set_replaying(before);
-	}
-	PG_END_TRY();
+	work_prepare(&batch->work, batch->request->isolates);
+	if (batch->request->isolates)
+		handle_isolated(batch);
+	else
+		do_work(batch);
 }
 
 /* Events of aggregates that are set aside wait behind the one that failed. */
@@ -309,7 +300,10 @@ run_locked(Batch *batch, BatchOutcome *outcome)
 	if (!is_full(batch) && !more)
 		reader_read_above(&batch->reader, PG_INT64_MAX);
 	if (batch->nhandled > 0)
-		handle(batch);
+		handler_replay(batch->checkpoint.position <= batch->checkpoint.replay_until, handle, batch);
+	/* A handler may have dropped the very projection. */
+	if (projection_find(batch->projection->name) == NULL)
+		return BATCH_DONE;
 	extend_parked(batch);
 	fault_point("projection-before-checkpoint");
 	if (batch->nread > 0 || batch->checkpoint.removed != NIL)

@@ -222,13 +222,14 @@ checkpoint_keep_text(CheckpointMemory *memory, const text *value)
 
 void
 checkpoint_add_hole(Checkpoint *checkpoint, int64 first, int64 last,
-					const Candidates *candidates)
+					const Candidates *candidates, bool probed)
 {
 	Hole	   *hole = palloc0(sizeof(Hole));
 
 	hole->first = first;
 	hole->last = last;
 	hole->candidates = *candidates;
+	hole->probed = probed;
 	checkpoint->added = lappend(checkpoint->added, hole);
 }
 

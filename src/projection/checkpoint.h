@@ -20,6 +20,7 @@ typedef struct Hole
 	int64		first;
 	int64		last;
 	Candidates	candidates;		/* who may fill it; none = nobody any more */
+	bool		probed;			/* looked into since its candidates were listed? */
 	bool		removed;		/* set when it is saved */
 } Hole;
 
@@ -45,7 +46,7 @@ typedef struct Checkpoint
 extern Hole *hole_copy(const Hole *hole);
 extern void checkpoint_load(Checkpoint *checkpoint, const Projection *projection);
 extern void checkpoint_add_hole(Checkpoint *checkpoint, int64 first, int64 last,
-								const Candidates *candidates);
+								const Candidates *candidates, bool probed);
 extern bool checkpoint_holes_have_events(const Checkpoint *checkpoint, int64 target, Relation log,
 										 Snapshot snapshot);
 extern void checkpoint_save(Checkpoint *checkpoint, const Projection *projection, int64 nevents);

@@ -21,6 +21,7 @@
 #include "compat.h"
 #include "fmgr.h"
 #include "miscadmin.h"
+#include "nodes/makefuncs.h"
 #include "projection/checkpoint.h"
 #include "projection/handler.h"
 #include "projection/inline.h"
@@ -38,6 +39,7 @@
 #include "utils/lsyscache.h"
 #include "utils/regproc.h"
 #include "utils/syscache.h"
+#include "utils/varlena.h"
 #include "util/args.h"
 #include "util/identity.h"
 #include "util/plan.h"
@@ -311,6 +313,39 @@ set_signature(Datum *value, bool *isnull, Oid function)
 	*value = *isnull ? (Datum) 0 : CStringGetTextDatum(format_procedure_qualified(function));
 }
 
+/* Deletes all that dugong keeps under a name. */
+static void
+forget(const char *name)
+{
+	static SavedPlan statements[] = {
+		{.sql = "DELETE FROM dugong.projections WHERE name OPERATOR(pg_catalog.=) $1",.nargs = 1,.argtypes = {TEXTOID}},
+		{.sql = "DELETE FROM dugong.parked_aggregates WHERE projection OPERATOR(pg_catalog.=) $1",.nargs = 1,.argtypes = {TEXTOID}},
+		{.sql = "DELETE FROM dugong.projection_failures WHERE projection OPERATOR(pg_catalog.=) $1",.nargs = 1,.argtypes = {TEXTOID}},
+		{.sql = "DELETE FROM dugong.rebuilds WHERE projection OPERATOR(pg_catalog.=) $1",.nargs = 1,.argtypes = {TEXTOID}},
+		{.sql = "DELETE FROM dugong.deliveries WHERE subscription OPERATOR(pg_catalog.=) $1",.nargs = 1,.argtypes = {TEXTOID}}
+	};
+	Datum		value = CStringGetTextDatum(name);
+	Identity	before;
+
+	for (size_t i = 0; i < lengthof(statements); i++)
+		(void) execute_as_owner(&statements[i], &value, NULL);
+	identity_assume(&before, dugong_owner());
+	checkpoint_remove(name);
+	identity_restore(&before);
+}
+
+/*
+ * Takes the name of a new projection.  Nothing of one that had it before is
+ * left behind for it: not even what a handler has written that dropped its own.
+ */
+static void
+take_name(const char *name)
+{
+	(void) projection_lock(name, true);
+	check_new_name(name);
+	forget(name);
+}
+
 /* Arguments of create_projection(), in their order. */
 enum
 {
@@ -349,8 +384,7 @@ dugong_create_projection(PG_FUNCTION_ARGS)
 	check_handlers(&handlers, kind, state_type, GetUserId());
 	if (strcmp(mode, "inline") == 0)
 		check_inline(types);
-	(void) projection_lock(name, true);
-	check_new_name(name);
+	take_name(name);
 	values[0] = CStringGetTextDatum(name);
 	values[1] = CStringGetTextDatum(GetUserNameFromId(GetUserId(), false));
 	values[2] = CStringGetTextDatum(identity_search_path());
@@ -402,8 +436,7 @@ dugong_create_subscription(PG_FUNCTION_ARGS)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("visibility_timeout must be greater than zero")));
-	(void) projection_lock(name, true);
-	check_new_name(name);
+	take_name(name);
 	values[0] = CStringGetTextDatum(name);
 	values[1] = CStringGetTextDatum(GetUserNameFromId(GetUserId(), false));
 	values[2] = CStringGetTextDatum(identity_search_path());
@@ -421,10 +454,25 @@ static Projection *
 own_projection(FunctionCallInfo fcinfo)
 {
 	char	   *name = arg_needed_name(fcinfo, 0, "projection");
+	Projection *projection;
 
 	require_owner(projection_get(name)->owner, "projection", name);
 	(void) projection_lock(name, true);
-	return projection_get(name);
+	projection = projection_get(name);
+	/* It may have become somebody else's meanwhile. */
+	require_owner(projection->owner, "projection", name);
+	return projection;
+}
+
+/* The new owner of a projection must have the rights of its table's owner. */
+static void
+check_owner_of_table(const char *query_model, Oid role)
+{
+	Oid			relid = RangeVarGetRelid(makeRangeVarFromNameList(textToQualifiedNameList(cstring_to_text(query_model))),
+										 NoLock, false);
+
+	if (!table_ownercheck(relid, role))
+		aclcheck_error(ACLCHECK_NOT_OWNER, get_relkind_objtype(get_rel_relkind(relid)), get_rel_name(relid));
 }
 
 /* Arguments of alter_projection(), in their order. */
@@ -483,6 +531,8 @@ dugong_alter_projection(PG_FUNCTION_ARGS)
 	if (on_error)
 		check_choice("on_error", on_error, "park", "stop");
 	check_kind_stays(projection, &handlers);
+	if (owner && projection->query_model)
+		check_owner_of_table(projection->query_model, PG_GETARG_OID(ALTER_OWNER));
 	check_handlers(&handlers, projection->kind, state_type,
 				   owner ? PG_GETARG_OID(ALTER_OWNER) : get_role_oid(projection->owner, false));
 	check_event_types(fcinfo, ALTER_TYPES, true);
@@ -513,38 +563,6 @@ dugong_alter_projection(PG_FUNCTION_ARGS)
 	PG_RETURN_VOID();
 }
 
-/* Deletes a projection and all that dugong keeps of it. */
-static void
-drop(const Projection *projection)
-{
-	static SavedPlan delete_projection = {
-		.sql = "DELETE FROM dugong.projections WHERE name OPERATOR(pg_catalog.=) $1",.nargs = 1,.argtypes = {TEXTOID}
-	};
-	static SavedPlan delete_parked = {
-		.sql = "DELETE FROM dugong.parked_aggregates WHERE projection OPERATOR(pg_catalog.=) $1",.nargs = 1,.argtypes = {TEXTOID}
-	};
-	static SavedPlan delete_failure = {
-		.sql = "DELETE FROM dugong.projection_failures WHERE projection OPERATOR(pg_catalog.=) $1",.nargs = 1,.argtypes = {TEXTOID}
-	};
-	static SavedPlan delete_rebuild = {
-		.sql = "DELETE FROM dugong.rebuilds WHERE projection OPERATOR(pg_catalog.=) $1",.nargs = 1,.argtypes = {TEXTOID}
-	};
-	static SavedPlan delete_deliveries = {
-		.sql = "DELETE FROM dugong.deliveries WHERE subscription OPERATOR(pg_catalog.=) $1",.nargs = 1,.argtypes = {TEXTOID}
-	};
-	Datum		name = CStringGetTextDatum(projection->name);
-	Identity	before;
-
-	(void) execute_as_owner(&delete_rebuild, &name, NULL);
-	(void) execute_as_owner(&delete_deliveries, &name, NULL);
-	(void) execute_as_owner(&delete_projection, &name, NULL);
-	(void) execute_as_owner(&delete_parked, &name, NULL);
-	(void) execute_as_owner(&delete_failure, &name, NULL);
-	identity_assume(&before, dugong_owner());
-	checkpoint_remove(projection->name);
-	identity_restore(&before);
-}
-
 /* drop_projection(name) */
 Datum
 dugong_drop_projection(PG_FUNCTION_ARGS)
@@ -556,7 +574,7 @@ dugong_drop_projection(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
 				 errmsg("\"%s\" is a subscription", projection->name),
 				 errhint("Use dugong.drop_subscription().")));
-	drop(projection);
+	forget(projection->name);
 	PG_RETURN_VOID();
 }
 
@@ -571,7 +589,7 @@ dugong_drop_subscription(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
 				 errmsg("\"%s\" is a projection", subscription->name),
 				 errhint("Use dugong.drop_projection().")));
-	drop(subscription);
+	forget(subscription->name);
 	PG_RETURN_VOID();
 }
 

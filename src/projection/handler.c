@@ -17,12 +17,12 @@
  * - what was deferred is fired before the transaction gets back to its own
  *   rights, as the same actor, and that as a restricted operation;
  * - settings go back after each call.
- * Elsewhere (inline projections, a caller's transaction) it is a restricted
- * operation: the caller's deferred triggers are not ours to fire.
+ * Elsewhere (inline projections, a caller's transaction, folds) it is a
+ * restricted operation: the caller's deferred triggers are not ours to fire;
+ * nor are they the code's, so SET CONSTRAINTS is refused.
  */
 #include "postgres.h"
 
-#include "access/xact.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_proc.h"
@@ -44,9 +44,6 @@
 #include "util/ids.h"
 
 PG_FUNCTION_INFO_V1(dugong_is_replaying);
-
-/* The mark; PostgreSQL's own bits are the lowest three. */
-#define SECURITY_HANDLER 0x4000
 
 static ProcessUtility_hook_type next_process_utility;
 static bool replaying;
@@ -78,6 +75,11 @@ process_utility(PlannedStmt *statement, const char *query, bool read_only_tree, 
 	int			sec_context;
 
 	GetUserIdAndSecContext(&user, &sec_context);
+	if ((sec_context & SECURITY_GUEST) != 0 && IsA(statement->utilityStmt, ConstraintsSetStmt))
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("cannot execute SET CONSTRAINTS within the transaction of somebody else"),
+				 errdetail("It would fire deferred triggers that are not this code's.")));
 	if ((sec_context & SECURITY_HANDLER) == 0 || is_container(statement->utilityStmt))
 	{
 		run_utility(statement, query, read_only_tree, context, params, environment, dest, completion);
@@ -89,19 +91,11 @@ process_utility(PlannedStmt *statement, const char *query, bool read_only_tree, 
 	SetUserIdAndSecContext(user, sec_context);
 }
 
-static void
-at_transaction_end(XactEvent event, void *arg)
-{
-	if (event == XACT_EVENT_ABORT)
-		replaying = false;
-}
-
 void
 handler_init(void)
 {
 	next_process_utility = ProcessUtility_hook;
 	ProcessUtility_hook = process_utility;
-	RegisterXactCallback(at_transaction_end, NULL);
 }
 
 /*
@@ -167,18 +161,41 @@ table_owner(const char *table)
 }
 
 /*
- * Whose rights a projection's code has.
+ * Whose rights a projection's handlers have.
  *
  * own_transaction: is nothing but this projection's work in the transaction?
- * Errors: 42704 if the owner is gone, 42P01 if the query model is.
+ * Errors: 42704 if the owner is gone.
+ */
+void
+handler_owner(Actor *actor, const Projection *projection, bool own_transaction)
+{
+	actor->role = get_role_oid(projection->owner, false);
+	actor->search_path = projection->search_path;
+	actor->restricted = !own_transaction;
+}
+
+/*
+ * Whose rights the code has that handles events: the owner's, but that of a
+ * query model its table's owner's.  The projection's owner must have those
+ * rights, still: a name may have become another table.
+ *
+ * Errors: 42704 if the owner is gone, 42P01 if the query model is, 42501.
  */
 void
 handler_actor(Actor *actor, const Projection *projection, bool own_transaction)
 {
-	actor->role = projection->query_model ? table_owner(projection->query_model) :
-		get_role_oid(projection->owner, false);
-	actor->search_path = projection->search_path;
-	actor->restricted = !own_transaction;
+	handler_owner(actor, projection, own_transaction);
+	if (projection->query_model)
+	{
+		Oid			owner = table_owner(projection->query_model);
+
+		if (!has_privs_of_role(actor->role, owner))
+			ereport(ERROR,
+					(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+					 errmsg("owner of projection \"%s\" is not owner of its query model %s",
+							projection->name, projection->query_model)));
+		actor->role = owner;
+	}
 }
 
 static void
@@ -195,11 +212,15 @@ handler_begin(const Actor *actor, const HandledContext *context, Identity *befor
 
 	if (context == NULL)
 		context = &none;
-	identity_assume_anew(before, actor->role, actor->restricted ? SECURITY_RESTRICTED_OPERATION :
+	identity_assume_anew(before, actor->role, actor->restricted ? SECURITY_RESTRICTED_OPERATION | SECURITY_GUEST :
 						 SECURITY_LOCAL_USERID_CHANGE | SECURITY_HANDLER, actor->search_path);
 	identity_set("dugong.tenant_id", context->tenant_id ? text_to_cstring(context->tenant_id) : "");
 	set_uuid("dugong.correlation_id", context->correlation_id);
 	set_uuid("dugong.triggered_by_event_id", context->event_id);
+	identity_set("dugong.triggered_by_user_id", "");
+	identity_set("dugong.metadata", "");
+	identity_set("row_security", "on");
+	identity_fix_formats();
 }
 
 void
@@ -247,14 +268,22 @@ handler_fire_deferred(const Actor *actor)
 	handler_end(&before);
 }
 
-/* For is_replaying(); returns what it was. */
-bool
-handler_set_replaying(bool now)
+/* Runs something during which is_replaying() says so, or not. */
+void
+handler_replay(bool now, void (*action) (void *arg), void *arg)
 {
 	bool		before = replaying;
 
 	replaying = now;
-	return before;
+	PG_TRY();
+	{
+		action(arg);
+	}
+	PG_FINALLY();
+	{
+		replaying = before;
+	}
+	PG_END_TRY();
 }
 
 /* is_replaying() */

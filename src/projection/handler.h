@@ -32,12 +32,13 @@ extern void handler_init(void);
 extern void handler_check(Oid function, Oid role, const char *name, int nargs, const Oid *argtypes);
 extern void handler_open(FmgrInfo *info, const char *signature, const Actor *actor, const char *name,
 						 int nargs, const Oid *argtypes);
+extern void handler_owner(Actor *actor, const Projection *projection, bool own_transaction);
 extern void handler_actor(Actor *actor, const Projection *projection, bool own_transaction);
 extern void handler_begin(const Actor *actor, const HandledContext *context, Identity *before);
 extern void handler_end(const Identity *before);
 extern void handler_call(FmgrInfo *function, const Actor *actor, const HandledContext *context,
 						 int nargs, const Datum *args);
 extern void handler_fire_deferred(const Actor *actor);
-extern bool handler_set_replaying(bool replaying);
+extern void handler_replay(bool now, void (*action) (void *arg), void *arg);
 
 #endif							/* DUGONG_HANDLER_H */

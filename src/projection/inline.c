@@ -92,6 +92,13 @@ inline_init(void)
 	RegisterSubXactCallback(at_subtransaction_end, NULL);
 }
 
+static void
+do_work(void *work)
+{
+	work_prepare(work, false);
+	work_do(work);
+}
+
 /* Gives a projection what it wants of the events. */
 static void
 run_projection(const Projection *projection, List *events, Relation log, Snapshot snapshot)
@@ -122,8 +129,7 @@ run_projection(const Projection *projection, List *events, Relation log, Snapsho
 	ExecDropSingleTupleTableSlot(slot);
 	if (hash_get_num_entries(work.changes) == 0)
 		return;
-	work_prepare(&work, false);
-	work_do(&work);
+	handler_replay(false, do_work, &work);
 }
 
 /* All inline projections, in the order of their names. */
@@ -201,6 +207,11 @@ inline_catch_up(const char *name)
 	const Projection *projection;
 	Identity	before;
 
+	if (IsolationUsesXactSnapshot())
+		ereport(ERROR,
+				(errcode(ERRCODE_ACTIVE_SQL_TRANSACTION),
+				 errmsg("cannot create an inline projection in a REPEATABLE READ or SERIALIZABLE transaction"),
+				 errdetail("Its snapshot may not see all that is to be handled.")));
 	LockRelationOid(dugong_relid("event_log"), ShareRowExclusiveLock);
 	identity_assume(&before, dugong_owner());
 	projection = projection_get(name);

@@ -14,10 +14,14 @@
 
 #include <signal.h>
 
+#include "access/heapam.h"
+#include "access/table.h"
+#include "access/tableam.h"
 #include "access/xact.h"
 #include "access/xlog.h"
 #include "broker/publish.h"
 #include "broker/wake.h"
+#include "catalog/namespace.h"
 #include "commands/async.h"
 #include "commands/extension.h"
 #include "fmgr.h"
@@ -27,6 +31,9 @@
 #include "projection/launch.h"
 #include "store/home.h"
 #include "store/log.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 #include "util/identity.h"
 #include "util/plan.h"
@@ -50,10 +57,11 @@ static int	nbusy_workers;
  * Registers a worker of a database; false if no slot is free.
  *
  * number: 0 = the first, which starts the others.
+ * waits: is the caller to be woken when it has started?
  * handle: as RegisterDynamicBackgroundWorker(); may be NULL.
  */
 bool
-launch_worker(Oid database, Oid tablespace, int number, BackgroundWorkerHandle **handle)
+launch_worker(Oid database, Oid tablespace, int number, bool waits, BackgroundWorkerHandle **handle)
 {
 	BackgroundWorker worker = {0};
 	WorkerIdentity identity = {tablespace, number};
@@ -67,9 +75,31 @@ launch_worker(Oid database, Oid tablespace, int number, BackgroundWorkerHandle *
 	worker.bgw_restart_time = WORKER_RESTART_TIME;
 	worker.bgw_main_arg = ObjectIdGetDatum(database);
 	memcpy(worker.bgw_extra, &identity, sizeof(identity));
-	if (handle)
-		worker.bgw_notify_pid = MyProcPid;	/* it is going to wait */
+	if (waits)
+		worker.bgw_notify_pid = MyProcPid;
 	return RegisterDynamicBackgroundWorker(&worker, handle);
+}
+
+/* Has somebody stopped the workers?  As a latest snapshot sees it. */
+bool
+workers_are_stopped(void)
+{
+	Oid			relid = get_relname_relid("stopped_workers", get_namespace_oid("dugong", true));
+	Relation	table;
+	Snapshot	snapshot;
+	TableScanDesc scan;
+	bool		stopped;
+
+	if (!OidIsValid(relid))
+		return false;
+	table = table_open(relid, AccessShareLock);
+	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	scan = table_beginscan(table, snapshot, 0, NULL);
+	stopped = heap_getnext(scan, ForwardScanDirection) != NULL;
+	table_endscan(scan);
+	UnregisterSnapshot(snapshot);
+	table_close(table, AccessShareLock);
+	return stopped;
 }
 
 /* Is it this transaction's turn to launch a worker? */
@@ -80,27 +110,39 @@ worker_is_missing(void)
 
 	if (dugong_max_workers == 0 || IsBinaryUpgrade)
 		return false;
-	if (wake_prepare())
+	if (wake_prepare() || workers_are_stopped())
 		return false;
 
 	/* Kept to the end of the transaction, so that one of many launches. */
 	return LockAcquire(&launch, ExclusiveLock, false, true) != LOCKACQUIRE_NOT_AVAIL;
 }
 
-/* Runs after the commit, where nothing may fail. */
+/*
+ * Runs after the commit, where nothing may fail.  A worker that this session
+ * has launched is given a moment to take its lock, unless it has ended.
+ */
 static void
 launch_if_due(void)
 {
 	static TimestampTz last_launch;
+	static BackgroundWorkerHandle *last_worker; /* in TopMemoryContext */
 	TimestampTz now = GetCurrentTimestamp();
+	MemoryContext old;
+	pid_t		pid;
 
-	if (!TimestampDifferenceExceeds(last_launch, now, LAUNCH_INTERVAL))
+	if (!TimestampDifferenceExceeds(last_launch, now, LAUNCH_INTERVAL) &&
+		!(last_worker && GetBackgroundWorkerPid(last_worker, &pid) == BGWH_STOPPED))
 		return;
 	last_launch = now;
-	if (!launch_worker(MyDatabaseId, MyDatabaseTableSpace, 0, NULL))
+	if (last_worker)
+		pfree(last_worker);
+	last_worker = NULL;
+	old = MemoryContextSwitchTo(TopMemoryContext);
+	if (!launch_worker(MyDatabaseId, MyDatabaseTableSpace, 0, false, &last_worker))
 		ereport(LOG,
 				(errmsg("could not start the dugong worker: no free background worker slot"),
 				 errhint("You might need to increase max_worker_processes.")));
+	MemoryContextSwitchTo(old);
 }
 
 /* Finds the workers that are in a transaction: the others are only to be woken. */
@@ -203,19 +245,6 @@ dugong_start_workers(PG_FUNCTION_ARGS)
 	}
 	launch_want_worker();
 	PG_RETURN_VOID();
-}
-
-/* Has somebody stopped the workers?  As the active snapshot sees it. */
-bool
-workers_are_stopped(void)
-{
-	static SavedPlan select_stop = {.sql = "SELECT 1 FROM dugong.stopped_workers LIMIT 1"};
-	bool		stopped;
-
-	SPI_connect();
-	stopped = plan_execute(&select_stop, NULL, NULL, true) > 0;
-	SPI_finish();
-	return stopped;
 }
 
 /*

@@ -26,7 +26,7 @@ extern void launch_init(void);
 extern void launch_want_worker(void);
 extern void launch_if_missing(void);
 extern bool workers_are_stopped(void);
-extern bool launch_worker(Oid database, Oid tablespace, int number,
+extern bool launch_worker(Oid database, Oid tablespace, int number, bool waits,
 						  BackgroundWorkerHandle **handle);
 
 #endif							/* DUGONG_LAUNCH_H */

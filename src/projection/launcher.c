@@ -98,7 +98,7 @@ launch(const Database *database)
 	BackgroundWorkerHandle *handle;
 	pid_t		pid;
 
-	while (!launch_worker(database->oid, database->tablespace, 0, &handle))
+	while (!launch_worker(database->oid, database->tablespace, 0, true, &handle))
 	{
 		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
 						 RETRY_INTERVAL, PG_WAIT_EXTENSION);

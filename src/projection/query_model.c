@@ -56,6 +56,19 @@ open_table(const char *table)
 						RowExclusiveLock);
 }
 
+/* The same for an actor who was its owner a moment ago; it stays so while it is locked. */
+static Relation
+open_as(const char *table, const Actor *actor)
+{
+	Relation	relation = open_table(table);
+
+	if (relation->rd_rel->relowner != actor->role)
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("query model %s has become another table, or another role's", table)));
+	return relation;
+}
+
 static QueryModel *
 find_model(Oid relid)
 {
@@ -290,9 +303,9 @@ delete_sql(Relation table)
  * of them.
  */
 char *
-query_model_page_sql(const char *table)
+query_model_page_sql(const char *table, const Actor *actor)
 {
-	Relation	relation = open_table(table);
+	Relation	relation = open_as(table, actor);
 	StringInfoData sql;
 
 	initStringInfo(&sql);
@@ -406,7 +419,7 @@ void
 query_model_write(const char *table, const Actor *actor, Oid state_type,
 				  const AggregateState *states, int nstates)
 {
-	Relation	relation = open_table(table);
+	Relation	relation = open_as(table, actor);
 	QueryModel *model = find_model(RelationGetRelid(relation));
 	Arrays		living;
 	Arrays		deleted;

@@ -19,7 +19,7 @@ typedef struct AggregateState
 } AggregateState;
 
 extern void query_model_check(const char *table, Oid state_type);
-extern char *query_model_page_sql(const char *table);
+extern char *query_model_page_sql(const char *table, const Actor *actor);
 extern void query_model_write(const char *table, const Actor *actor, Oid state_type,
 							  const AggregateState *states, int nstates);
 

@@ -42,10 +42,16 @@ has_ended(KnownCandidates *known, uint64 xid, Snapshot snapshot)
 	return known->ended[slot];
 }
 
-/* Has nobody ended who may fill a hole that somebody may fill? */
+/*
+ * Has nobody ended who may fill a hole that somebody may fill?  One who ended
+ * after the snapshot of the poll that noted it, but before the candidates were
+ * listed, is none of them: so it is looked into once in any case.
+ */
 static bool
 is_unchanged(const LogReader *reader, KnownCandidates *known, const Hole *hole)
 {
+	if (!hole->probed)
+		return false;
 	for (int i = 0; i < hole->candidates.count; i++)
 		if (has_ended(known, hole->candidates.xids[i], reader->snapshot))
 			return false;
@@ -81,7 +87,7 @@ probe_hole(LogReader *reader, const Hole *hole, const Candidates *running)
 		int64		position = slot_position(scan.slot);
 
 		if (position > next && running)
-			checkpoint_add_hole(reader->checkpoint, next, position - 1, running);
+			checkpoint_add_hole(reader->checkpoint, next, position - 1, running, !reader->checkpoint->foreign);
 		next = position + 1;
 		reader->note(reader->arg, scan.slot);
 		limit = reader->is_full(reader->arg);
@@ -90,7 +96,8 @@ probe_hole(LogReader *reader, const Hole *hole, const Candidates *running)
 
 	if (next <= hole->last && (limit || running))
 		checkpoint_add_hole(reader->checkpoint, next, hole->last,
-							limit ? &hole->candidates : running);
+							limit ? &hole->candidates : running,
+							limit ? hole->probed : !reader->checkpoint->foreign);
 }
 
 /*
@@ -170,6 +177,6 @@ reader_read_above(LogReader *reader, int64 last)
 	{
 		Hole	   *hole = lfirst(cell);
 
-		checkpoint_add_hole(checkpoint, hole->first, hole->last, &candidates);
+		checkpoint_add_hole(checkpoint, hole->first, hole->last, &candidates, false);
 	}
 }

@@ -215,6 +215,25 @@ replay_events(const Projection *projection, Relation log, Snapshot snapshot)
 	MemoryContextDelete(context);
 }
 
+/* What replay_all() works with. */
+typedef struct Replay
+{
+	const Projection *projection;
+	Relation	log;
+	Snapshot	snapshot;
+} Replay;
+
+static void
+do_replay(void *arg)
+{
+	Replay	   *replay = arg;
+
+	if (projection_is_of_states(replay->projection))
+		replay_states(replay->projection, replay->log, replay->snapshot);
+	else
+		replay_events(replay->projection, replay->log, replay->snapshot);
+}
+
 /*
  * Handles all that is in the log, in the current transaction, with the rights
  * of the log's owner.  The caller sees to it that nobody else does.
@@ -222,22 +241,16 @@ replay_events(const Projection *projection, Relation log, Snapshot snapshot)
 void
 replay_all(const Projection *projection)
 {
-	Relation	log = log_open(AccessShareLock);
-	bool		before = handler_set_replaying(true);
-	Snapshot	snapshot;
+	Replay		replay = {.projection = projection,.log = log_open(AccessShareLock)};
 
 	show_progress(0);
 	CommandCounterIncrement();
-	snapshot = RegisterSnapshot(GetTransactionSnapshot());
-	PushActiveSnapshot(snapshot);
-	if (projection_is_of_states(projection))
-		replay_states(projection, log, snapshot);
-	else
-		replay_events(projection, log, snapshot);
+	replay.snapshot = RegisterSnapshot(GetTransactionSnapshot());
+	PushActiveSnapshot(replay.snapshot);
+	handler_replay(true, do_replay, &replay);
 	PopActiveSnapshot();
-	UnregisterSnapshot(snapshot);
-	table_close(log, NoLock);
-	handler_set_replaying(before);
+	UnregisterSnapshot(replay.snapshot);
+	table_close(replay.log, NoLock);
 }
 
 static void
@@ -246,7 +259,7 @@ call_reset_handler(const Projection *projection, bool own_transaction)
 	Actor		actor;
 	FmgrInfo	handler;
 
-	handler_actor(&actor, projection, own_transaction);
+	handler_owner(&actor, projection, own_transaction);
 	handler_open(&handler, projection->reset_handler, &actor, "reset handler", 0, NULL);
 	PushActiveSnapshot(GetTransactionSnapshot());
 	handler_call(&handler, &actor, NULL, 0, NULL);
@@ -394,6 +407,13 @@ do_work(void *arg)
 	handler_fire_deferred(&work->actor);
 }
 
+/* The same, as what was handled before. */
+static void
+do_work_again(void *arg)
+{
+	handler_replay(true, do_work, arg);
+}
+
 /* What was set aside is done with: the states cover it. */
 static void
 forget_parked(const Work *work)
@@ -435,11 +455,9 @@ static ErrorData *
 write_aggregates(Work *work)
 {
 	ErrorData  *error;
-	bool		before = handler_set_replaying(true);
 
 	work_prepare(work, true);
-	error = attempt(do_work, work);
-	handler_set_replaying(before);
+	error = attempt(do_work_again, work);
 	if (error == NULL)
 		forget_parked(work);
 	else if (failure_class(error) != FAILURE_OF_HANDLER || work->actor.restricted)
@@ -511,7 +529,7 @@ step_aggregates(Rebuild *rebuild, int limit, int *count)
 static Work *
 read_rows(Rebuild *rebuild, Work *work, int limit)
 {
-	const char *sql = query_model_page_sql(rebuild->projection->query_model);
+	const char *sql = query_model_page_sql(rebuild->projection->query_model, &work->actor);
 	MemoryContext context = CurrentMemoryContext;
 	Oid			argtypes[] = {UUIDOID, TEXTOID, INT4OID};
 	pg_uuid_t	lowest = {0};
@@ -632,12 +650,16 @@ run_batch(void *arg)
 	(void) batch_run(&request, &outcome);
 }
 
-/* The projection, locked and as it is now. */
+/* The projection, locked and as it is now: still the caller's? */
 static Projection *
 lock_and_get(const char *name)
 {
+	Projection *projection;
+
 	(void) projection_lock(name, true);
-	return projection_get(name);
+	projection = projection_get(name);
+	require_owner(projection->owner, "projection", name);
+	return projection;
 }
 
 /*
@@ -661,8 +683,8 @@ rebuild_in_place(const char *name, bool atomic)
 
 		CHECK_FOR_INTERRUPTS();
 		MemoryContextSwitchTo(context);
-		identity_assume(&before, dugong_owner());
 		rebuild.projection = lock_and_get(name);
+		identity_assume(&before, dugong_owner());
 		if (!begun)
 		{
 			rebuild_begin(&rebuild, rebuild.projection, "aggregates", count_aggregates(rebuild.projection));
@@ -690,7 +712,7 @@ rebuild_in_place(const char *name, bool atomic)
 }
 
 static void
-raise(ErrorData *error)
+rethrow(ErrorData *error)
 {
 	if (error)
 		ReThrowError(error);
@@ -727,8 +749,8 @@ reset_and_replay(const char *name, bool atomic)
 	const Projection *projection;
 	int64		total;
 
-	identity_assume(&before, dugong_owner());
 	projection = lock_and_get(name);
+	identity_assume(&before, dugong_owner());
 	if (projection->is_inline)
 		LockRelationOid(dugong_relid("event_log"), ShareRowExclusiveLock);
 	total = last_position() - projection->start_position;
@@ -740,8 +762,8 @@ reset_and_replay(const char *name, bool atomic)
 		rebuild_begin(&rebuild, projection, "replay", total);
 		identity_restore(&before);
 		SPI_commit();
-		identity_assume(&before, dugong_owner());
 		projection = lock_and_get(name);
+		identity_assume(&before, dugong_owner());
 		if (projection->is_inline)
 			LockRelationOid(dugong_relid("event_log"), ShareRowExclusiveLock);
 	}
@@ -751,7 +773,7 @@ reset_and_replay(const char *name, bool atomic)
 	else
 	{
 		show_progress(0);
-		raise(run_projection(name, false, !atomic, show_progress));
+		rethrow(run_projection(name, false, !atomic, show_progress));
 	}
 	if (!atomic)
 		fire_deferred(projection);
@@ -768,15 +790,16 @@ replay_offline(const char *name)
 	Identity	before;
 	const Projection *projection;
 
-	identity_assume(&before, dugong_owner());
 	projection = lock_and_get(name);
+	identity_assume(&before, dugong_owner());
 	reset(projection, true);
 	fire_deferred(projection);
 	identity_restore(&before);
 	SPI_commit();
-	raise(run_projection(name, true, true, NULL));
+	rethrow(run_projection(name, true, true, NULL));
+	projection = lock_and_get(name);
 	identity_assume(&before, dugong_owner());
-	rebuild_end(lock_and_get(name));
+	rebuild_end(projection);
 	identity_restore(&before);
 	SPI_commit();
 }
@@ -793,10 +816,9 @@ rebuild_one(const char *name, const pg_uuid_t *id, const text *tenant_id, bool a
 	Snapshot	snapshot;
 	Work		work;
 	bool		found;
-	bool		replaying;
 
-	identity_assume(&before, dugong_owner());
 	projection = lock_and_get(name);
+	identity_assume(&before, dugong_owner());
 	if (!projection_is_of_states(projection))
 		ereport(ERROR,
 				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
@@ -812,9 +834,7 @@ rebuild_one(const char *name, const pg_uuid_t *id, const text *tenant_id, bool a
 	change = work_find(&work, &key, &found);
 	note_head(&work, change);
 	work_prepare(&work, true);
-	replaying = handler_set_replaying(true);
-	do_work(&work);
-	handler_set_replaying(replaying);
+	do_work_again(&work);
 	forget_parked(&work);
 	pop_snapshot(snapshot);
 	table_close(log, NoLock);
@@ -832,6 +852,11 @@ dugong_rebuild_projection(PG_FUNCTION_ARGS)
 
 	PreventCommandIfReadOnly("CALL dugong.rebuild_projection()");
 	require_owner(projection->owner, "projection", name);
+	if (IsolationUsesXactSnapshot())
+		ereport(ERROR,
+				(errcode(ERRCODE_ACTIVE_SQL_TRANSACTION),
+				 errmsg("cannot rebuild a projection in a REPEATABLE READ or SERIALIZABLE transaction"),
+				 errdetail("Its snapshot may not see all that is to be handled.")));
 	if (PG_ARGISNULL(1) && !projection_is_of_states(projection) && projection->reset_handler == NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),

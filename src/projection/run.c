@@ -29,8 +29,6 @@ run_in_transaction(const char *projection)
 
 	while (batch_run(&request, &outcome) == BATCH_MORE)
 		CHECK_FOR_INTERRUPTS();
-	while (batch_retry(&request) == BATCH_MORE)
-		CHECK_FOR_INTERRUPTS();
 }
 
 typedef struct Try

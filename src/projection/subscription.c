@@ -35,6 +35,7 @@
 #include "utils/builtins.h"
 #include "utils/inval.h"
 #include "utils/memutils.h"
+#include "tcop/pquery.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 #include "util/args.h"
@@ -484,6 +485,6 @@ dugong_wait_for_events(PG_FUNCTION_ARGS)
 
 	wait_for(name, timeout);
 	if (popped)
-		PushActiveSnapshot(GetTransactionSnapshot());
+		EnsurePortalSnapshotExists();
 	PG_RETURN_VOID();
 }

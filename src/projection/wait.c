@@ -29,6 +29,7 @@
 #include "utils/fmgrprotos.h"
 #include "utils/inval.h"
 #include "utils/memutils.h"
+#include "tcop/pquery.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 #include "util/args.h"
@@ -184,6 +185,6 @@ dugong_wait_for_projection(PG_FUNCTION_ARGS)
 	popped = call_pop_snapshot(fcinfo);
 	wait_for(name, timeout, target);
 	if (popped)
-		PushActiveSnapshot(GetTransactionSnapshot());
+		EnsurePortalSnapshotExists();
 	PG_RETURN_VOID();
 }

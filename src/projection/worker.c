@@ -306,7 +306,7 @@ launch_others(int nprojections)
 		return;
 	for (int number = 1; number < Min(nprojections, dugong_max_workers); number++)
 		if (!private_lock_is_held(LOCK_WORKER, number))
-			(void) launch_worker(MyDatabaseId, me.tablespace, number, NULL);
+			(void) launch_worker(MyDatabaseId, me.tablespace, number, false, NULL);
 }
 
 static List *
@@ -450,6 +450,23 @@ try_transaction(const char *activity, void (*action) (Task *task), Task *task)
 	return error;
 }
 
+/*
+ * Does a command have, or wait for, the database to itself?  Whoever connects
+ * takes ROW EXCLUSIVE on it for a moment; this tries the same.
+ */
+static bool
+database_is_wanted(void)
+{
+	LOCKTAG		tag;
+	bool		wanted;
+
+	SET_LOCKTAG_OBJECT(tag, InvalidOid, DatabaseRelationId, MyDatabaseId, 0);
+	StartTransactionCommand();
+	wanted = LockAcquire(&tag, RowExclusiveLock, false, true) == LOCKACQUIRE_NOT_AVAIL;
+	CommitTransactionCommand();
+	return wanted;
+}
+
 /* What the last batch of a task came to. */
 static BatchResult last_result;
 static Round last_round;
@@ -542,6 +559,8 @@ run_task(Task *task)
 		else
 			note_failure(task, error);
 		round = Max(round, last_round);
+		if (database_is_wanted())
+			return ROUND_GONE;
 		if (error == NULL && last_result != BATCH_MORE)
 			task->more = false;
 	} while (task->more && !TimestampDifferenceExceeds(start, GetCurrentTimestamp(), TIME_SLICE));
@@ -584,6 +603,8 @@ run_tasks(List *chosen)
 				continue;
 			one = run_task(task);
 			round = Max(round, one);
+			if (round == ROUND_GONE)
+				return round;
 			more = more || task->more;
 		}
 	} while (more);
@@ -658,23 +679,6 @@ try_projections(MemoryContext context)
 	return round;
 }
 
-/*
- * Does a command have, or wait for, the database to itself?  Whoever connects
- * takes ROW EXCLUSIVE on it for a moment; this tries the same.
- */
-static bool
-database_is_wanted(void)
-{
-	LOCKTAG		tag;
-	bool		wanted;
-
-	SET_LOCKTAG_OBJECT(tag, InvalidOid, DatabaseRelationId, MyDatabaseId, 0);
-	StartTransactionCommand();
-	wanted = LockAcquire(&tag, RowExclusiveLock, false, true) == LOCKACQUIRE_NOT_AVAIL;
-	CommitTransactionCommand();
-	return wanted;
-}
-
 static bool
 take_worker_lock(Oid database)
 {
@@ -696,15 +700,13 @@ retire(Oid database, MemoryContext context)
 	LOCKTAG		tag = private_lock_tag(database, LOCK_WORKER, me.number);
 	bool		appenders;
 
-	if (me.number > 0)
-		return true;
 	LockRelease(&tag, ExclusiveLock, true);
 	StartTransactionCommand();
 	PushActiveSnapshot(GetTransactionSnapshot());
 	appenders = !OidIsValid(get_extension_oid("dugong", true)) ? false : log_has_appenders();
 	PopActiveSnapshot();
 	CommitTransactionCommand();
-	if (!appenders && try_projections(context) != ROUND_BUSY)
+	if (!appenders && try_projections(context) != ROUND_BUSY && next_retry == DT_NOEND)
 		return true;
 
 	/* If somebody has launched another by now, that one does the rest. */
@@ -802,7 +804,8 @@ work(Oid database)
 				last_work = last_poll;
 			busy = round == ROUND_BUSY;
 			due = next_due(last_poll);
-			if (busy)
+			/* What it has set aside in this round it did not know before. */
+			if (busy || round == ROUND_WORKED)
 				due = Min(due, TimestampTzPlusMilliseconds(last_poll, MIN_PAUSE));
 			keep_worker_lock(database);
 			ResetLatch(MyLatch);
@@ -843,6 +846,19 @@ database_exists(Oid database, Oid tablespace)
 	return stat(GetDatabasePath(database, tablespace), &status) == 0;
 }
 
+/* Takes the worker's lock.  Who only looks for a worker has it for a moment, too. */
+static bool
+become_worker(Oid database)
+{
+	for (int i = 0; i < 5; i++)
+	{
+		if (take_worker_lock(database))
+			return true;
+		pg_usleep(2000L);
+	}
+	return false;
+}
+
 /*
  * Entry point.
  *
@@ -858,7 +874,7 @@ dugong_worker_main(Datum arg)
 	BackgroundWorkerUnblockSignals();
 
 	memcpy(&me, MyBgworkerEntry->bgw_extra, sizeof(me));
-	if (!database_exists(database, me.tablespace) || !take_worker_lock(database))
+	if (!database_exists(database, me.tablespace) || !become_worker(database))
 		proc_exit(0);
 	BackgroundWorkerInitializeConnectionByOid(database, InvalidOid, BGWORKER_BYPASS_ALLOWCONN);
 	pin_settings();

@@ -10,12 +10,10 @@
 #include "catalog/pg_type.h"
 #include "lib/stringinfo.h"
 #include "miscadmin.h"
-#include "pgtime.h"
 #include "store/aggregate_type.h"
 #include "store/log.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
-#include "utils/float.h"
 #include "utils/hsearch.h"
 #include "utils/memutils.h"
 #include "util/table_watch.h"
@@ -302,28 +300,6 @@ owner_oid(const AggregateType *type)
 }
 
 /*
- * How values look as text where a fold turns them into it, or back: it must
- * give the same state whoever runs it.
- */
-static const char *const formats[][2] = {
-	{"TimeZone", "UTC"},
-	{"DateStyle", "ISO, MDY"},
-	{"IntervalStyle", "postgres"},
-	{"extra_float_digits", "1"}
-};
-
-/* Are they so already?  The usual server says Etc/UTC, which is the same. */
-static bool
-formats_are_fixed(void)
-{
-	const char *zone = pg_get_timezone_name(session_timezone);
-
-	return (strcmp(zone, "UTC") == 0 || strcmp(zone, "Etc/UTC") == 0) &&
-		DateStyle == USE_ISO_DATES && DateOrder == DATEORDER_MDY &&
-		IntervalStyle == INTSTYLE_POSTGRES && extra_float_digits == 1;
-}
-
-/*
  * Becomes the role whose rights the type's fold, upcasts and CHECKs have;
  * identity_restore() goes back.  Errors: 42704 if the role is gone.
  */
@@ -332,12 +308,11 @@ aggregate_type_assume_owner(const AggregateType *type, Identity *before)
 {
 	Oid			owner = owner_oid(type);
 
-	if (formats_are_fixed())
+	if (identity_formats_are_fixed())
 	{
 		identity_assume_restricted(before, owner, type->search_path);
 		return;
 	}
-	identity_assume_anew(before, owner, SECURITY_RESTRICTED_OPERATION, type->search_path);
-	for (size_t i = 0; i < lengthof(formats); i++)
-		identity_set(formats[i][0], formats[i][1]);
+	identity_assume_anew(before, owner, SECURITY_RESTRICTED_OPERATION | SECURITY_GUEST, type->search_path);
+	identity_fix_formats();
 }

@@ -6,6 +6,7 @@
 
 #include "nodes/parsenodes.h"
 #include "utils/builtins.h"
+#include "utils/portal.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 #include "util/args.h"
@@ -73,14 +74,14 @@ arg_needed_milliseconds(FunctionCallInfo fcinfo, int number, const char *name)
 
 /*
  * For procedures that wait: gives up the snapshot that the call holds, which
- * would keep vacuum back.  If this returns true, the procedure pushes another
- * one before it returns.
+ * would keep vacuum back.  If this returns true, the procedure calls
+ * EnsurePortalSnapshotExists() before it returns.
  */
 bool
 call_pop_snapshot(FunctionCallInfo fcinfo)
 {
 	if (call_is_atomic(fcinfo) || !ActiveSnapshotSet())
 		return false;
-	PopActiveSnapshot();
+	ForgetPortalSnapshots();
 	return true;
 }

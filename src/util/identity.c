@@ -15,10 +15,14 @@
 #include "catalog/namespace.h"
 #include "catalog/pg_proc.h"
 #include "compat.h"
+#include "pgtime.h"
 #include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/float.h"
 #include "utils/guc.h"
 #include "utils/lsyscache.h"
 #include "utils/syscache.h"
+#include "utils/varlena.h"
 #include "util/identity.h"
 
 /* A setting for as long as the identity is assumed. */
@@ -26,6 +30,38 @@ void
 identity_set(const char *name, const char *value)
 {
 	(void) set_config_option(name, value, PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+}
+
+/*
+ * How values look as text where users' code turns them into it, or back: a
+ * fold must give the same state whoever runs it.
+ */
+static const char *const formats[][2] = {
+	{"TimeZone", "UTC"},
+	{"DateStyle", "ISO, MDY"},
+	{"IntervalStyle", "postgres"},
+	{"extra_float_digits", "1"}
+};
+
+/* Are they so already?  The usual server says Etc/UTC, which is the same. */
+bool
+identity_formats_are_fixed(void)
+{
+	const char *zone = pg_get_timezone_name(session_timezone);
+
+	return (strcmp(zone, "UTC") == 0 || strcmp(zone, "Etc/UTC") == 0) &&
+		DateStyle == USE_ISO_DATES && DateOrder == DATEORDER_MDY &&
+		IntervalStyle == INTSTYLE_POSTGRES && extra_float_digits == 1;
+}
+
+/* Settings of formats, for as long as the identity is assumed. */
+void
+identity_fix_formats(void)
+{
+	if (identity_formats_are_fixed())
+		return;
+	for (size_t i = 0; i < lengthof(formats); i++)
+		identity_set(formats[i][0], formats[i][1]);
 }
 
 /*
@@ -65,7 +101,7 @@ identity_assume(Identity *before, Oid role)
 void
 identity_assume_restricted(Identity *before, Oid role, const char *search_path)
 {
-	assume(before, role, SECURITY_RESTRICTED_OPERATION, search_path);
+	assume(before, role, SECURITY_RESTRICTED_OPERATION | SECURITY_GUEST, search_path);
 }
 
 void
@@ -84,10 +120,15 @@ identity_restore(const Identity *before)
 const char *
 identity_search_path(void)
 {
+	List	   *names;
+	ListCell   *cell;
+
 	if (namespace_search_path[0] == '\0')
 		return FIXED_SEARCH_PATH;
-	if (strstr(namespace_search_path, "pg_temp") != NULL)
-		return namespace_search_path;
+	(void) SplitIdentifierString(pstrdup(namespace_search_path), ',', &names);
+	foreach(cell, names)
+		if (strcmp(lfirst(cell), "pg_temp") == 0)
+			return namespace_search_path;
 	return psprintf("%s, pg_temp", namespace_search_path);
 }
 
