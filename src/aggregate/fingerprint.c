@@ -444,6 +444,15 @@ fingerprint_get(const AggregateType *type)
 	return fingerprint;
 }
 
+int64
+fingerprint_add_string(int64 fingerprint, const char *string)
+{
+	Mix			mix = {.hash = (uint64) fingerprint};
+
+	mix_string(&mix, string);
+	return (int64) mix.hash;
+}
+
 /* A fingerprint that also covers a function, with what it depends on. */
 int64
 fingerprint_add_function(int64 fingerprint, const char *signature)

@@ -11,6 +11,7 @@
 
 extern void fingerprint_init(void);
 extern int64 fingerprint_get(const AggregateType *type);
+extern int64 fingerprint_add_string(int64 fingerprint, const char *string);
 extern int64 fingerprint_add_function(int64 fingerprint, const char *signature);
 extern int64 fingerprint_add_table(int64 fingerprint, const char *name);
 

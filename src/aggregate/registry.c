@@ -22,6 +22,7 @@
 #include "store/aggregate_type.h"
 #include "store/domain_event.h"
 #include "store/event_type.h"
+#include "store/ownership.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
@@ -192,29 +193,12 @@ static const AggregateType *
 own_type(FunctionCallInfo fcinfo, int name, int origin)
 {
 	const AggregateType *type;
-	Oid			owner;
 
 	lock_registry();
 	type = aggregate_type_by_name(arg_name(fcinfo, origin),
 								  arg_needed_name(fcinfo, name, "aggregate type"));
-	owner = get_role_oid(type->owner, true);
-
-	/* Whose owner is gone is the log owner's. */
-	if (!has_privs_of_role(GetUserId(), OidIsValid(owner) ? owner : dugong_owner()))
-		ereport(ERROR,
-				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-				 errmsg("must be owner of aggregate type \"%s\"", text_to_cstring(type->name))));
+	require_owner(type->owner, "aggregate type", text_to_cstring(type->name));
 	return type;
-}
-
-/* The name of a role that the caller may give something to. */
-static char *
-owner_argument(FunctionCallInfo fcinfo, int number)
-{
-	if (PG_ARGISNULL(number))
-		return NULL;
-	check_is_member_of_role(GetUserId(), PG_GETARG_OID(number));
-	return GetUserNameFromId(PG_GETARG_OID(number), false);
 }
 
 /* alter_aggregate_type(name, fold, snapshot_interval, strict, depends_on, owner, origin): NULL leaves as it is; a fold brings its search_path */

@@ -57,21 +57,24 @@ enum
 	SNAPSHOT_STATE
 };
 
-/* The send and receive functions of a type; false if it has none. */
-static bool
+/* The send and receive functions of a type; 42883 if it has none. */
+static void
 binary_functions(Oid type, Oid *send, Oid *receive, Oid *ioparam)
 {
 	HeapTuple	tuple = SearchSysCache1(TYPEOID, ObjectIdGetDatum(type));
 	Form_pg_type form;
 
 	if (!HeapTupleIsValid(tuple))
-		return false;
+		elog(ERROR, "cache lookup failed for type %u", type);
 	form = (Form_pg_type) GETSTRUCT(tuple);
 	*send = form->typsend;
 	*receive = form->typreceive;
 	*ioparam = getTypeIOParam(tuple);
 	ReleaseSysCache(tuple);
-	return OidIsValid(*send) && OidIsValid(*receive);
+	if (!OidIsValid(*send) || !OidIsValid(*receive))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_FUNCTION),
+				 errmsg("the type of the state has no binary form")));
 }
 
 static Datum
@@ -181,10 +184,7 @@ read_state(void *arg)
 	Oid			receive;
 	Oid			ioparam;
 
-	if (!binary_functions(stored->type, &send, &receive, &ioparam))
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_FUNCTION),
-				 errmsg("the type of the state has no binary form")));
+	binary_functions(stored->type, &send, &receive, &ioparam);
 	stored->state = receive_state(receive, ioparam, stored->stored);
 }
 
@@ -196,10 +196,7 @@ write_state(void *arg)
 	Oid			receive;
 	Oid			ioparam;
 
-	if (!binary_functions(stored->type, &send, &receive, &ioparam))
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_FUNCTION),
-				 errmsg("the type of the state has no binary form")));
+	binary_functions(stored->type, &send, &receive, &ioparam);
 	stored->stored = OidSendFunctionCall(send, stored->state);
 	stored->same = same_value(stored->type, stored->state,
 							  receive_state(receive, ioparam, stored->stored));

@@ -356,8 +356,7 @@ remember(Checkpoint *checkpoint)
 	MemoryContext old = MemoryContextSwitchTo(memory->context);
 	ListCell   *cell;
 
-	if (checkpoint->removed != NIL)
-		memory->holes = without_removed(memory->holes, checkpoint->removed);
+	/* First: what is added may be a part of what is removed, with its candidates. */
 	foreach(cell, checkpoint->added)
 	{
 		const Hole *added = lfirst(cell);
@@ -368,6 +367,8 @@ remember(Checkpoint *checkpoint)
 		memcpy(hole->candidates.xids, added->candidates.xids, hole->candidates.count * sizeof(uint64));
 		memory->holes = lappend(memory->holes, hole);
 	}
+	if (checkpoint->removed != NIL)
+		memory->holes = without_removed(memory->holes, checkpoint->removed);
 	if (checkpoint->added != NIL)
 		list_sort(memory->holes, compare_holes);
 	MemoryContextSwitchTo(old);

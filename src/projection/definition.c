@@ -31,6 +31,7 @@
 #include "store/context.h"
 #include "store/domain_event.h"
 #include "store/horizon.h"
+#include "store/ownership.h"
 #include "utils/acl.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
@@ -266,26 +267,18 @@ query_model_argument(Oid relid, Oid state_type)
 	return qualified;
 }
 
-static bool
-owns_type(const AggregateType *type)
-{
-	Oid			owner = get_role_oid(type->owner, true);
-
-	return has_privs_of_role(GetUserId(), OidIsValid(owner) ? owner : dugong_owner());
-}
-
 static void
 check_inline(List *types)
 {
 	ListCell   *cell;
 
+	/* It can make appends fail. */
 	foreach(cell, types)
-		if (!owns_type(lfirst(cell)))
-			ereport(ERROR,
-					(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-					 errmsg("must be owner of aggregate type \"%s\"",
-							text_to_cstring(((const AggregateType *) lfirst(cell))->name)),
-					 errdetail("An inline projection can make appends fail.")));
+	{
+		const AggregateType *type = lfirst(cell);
+
+		require_owner(type->owner, "aggregate type", text_to_cstring(type->name));
+	}
 }
 
 /* NULL = from now on: after what is in the log for good at this moment. */
@@ -293,7 +286,15 @@ static int64
 start_argument(FunctionCallInfo fcinfo, int number)
 {
 	if (PG_ARGISNULL(number))
-		return horizon_get();
+	{
+		Identity	before;
+		int64		horizon;
+
+		identity_assume(&before, dugong_owner());
+		horizon = horizon_get();
+		identity_restore(&before);
+		return horizon;
+	}
 	if (PG_GETARG_INT64(number) < 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
@@ -378,15 +379,8 @@ static Projection *
 own_projection(FunctionCallInfo fcinfo)
 {
 	char	   *name = arg_needed_name(fcinfo, 0, "projection");
-	Projection *projection;
-	Oid			owner;
 
-	projection = projection_get(name);
-	owner = get_role_oid(projection->owner, true);
-	if (!has_privs_of_role(GetUserId(), OidIsValid(owner) ? owner : dugong_owner()))
-		ereport(ERROR,
-				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-				 errmsg("must be owner of projection \"%s\"", name)));
+	require_owner(projection_get(name)->owner, "projection", name);
 	(void) projection_lock(name, true);
 	return projection_get(name);
 }
@@ -415,15 +409,6 @@ check_kind_stays(const Projection *projection, const Handlers *handlers)
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("projection \"%s\" is of kind \"%s\"", projection->name, projection_kind_name(projection->kind)),
 				 errhint("Only handlers that it has can be replaced.")));
-}
-
-static char *
-owner_argument(FunctionCallInfo fcinfo, int number)
-{
-	if (PG_ARGISNULL(number))
-		return NULL;
-	check_is_member_of_role(GetUserId(), PG_GETARG_OID(number));
-	return GetUserNameFromId(PG_GETARG_OID(number), false);
 }
 
 /* alter_projection(...): NULL leaves as it is; a handler brings its search_path */
@@ -498,10 +483,14 @@ dugong_drop_projection(PG_FUNCTION_ARGS)
 	static SavedPlan delete_failure = {
 		.sql = "DELETE FROM dugong.projection_failures WHERE projection OPERATOR(pg_catalog.=) $1",.nargs = 1,.argtypes = {TEXTOID}
 	};
+	static SavedPlan delete_rebuild = {
+		.sql = "DELETE FROM dugong.rebuilds WHERE projection OPERATOR(pg_catalog.=) $1",.nargs = 1,.argtypes = {TEXTOID}
+	};
 	Projection *projection = own_projection(fcinfo);
 	Datum		name = CStringGetTextDatum(projection->name);
 	Identity	before;
 
+	(void) execute_as_owner(&delete_rebuild, &name, NULL);
 	(void) execute_as_owner(&delete_projection, &name, NULL);
 	(void) execute_as_owner(&delete_parked, &name, NULL);
 	(void) execute_as_owner(&delete_failure, &name, NULL);

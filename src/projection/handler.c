@@ -56,7 +56,8 @@ static bool
 is_container(const Node *statement)
 {
 	return IsA(statement, CallStmt) || IsA(statement, DoStmt) || IsA(statement, ExecuteStmt) ||
-		IsA(statement, CopyStmt) || IsA(statement, ExplainStmt);
+		IsA(statement, CopyStmt) ||
+		(IsA(statement, ExplainStmt) && castNode(Query, castNode(ExplainStmt, statement)->query)->commandType != CMD_UTILITY);
 }
 
 static void
@@ -221,7 +222,7 @@ handler_call(FmgrInfo *function, const Actor *actor, const HandledContext *conte
 	for (int i = 0; i < nargs; i++)
 	{
 		fcinfo->args[i].value = args[i];
-		fcinfo->args[i].isnull = args[i] == (Datum) 0 && i > 0;
+		fcinfo->args[i].isnull = false;
 	}
 	pgstat_init_function_usage(fcinfo, &usage);
 	(void) FunctionCallInvoke(fcinfo);

@@ -106,6 +106,7 @@ run_projection(const Projection *projection, List *events, Relation log, Snapsho
 		const Appended *event = lfirst(cell);
 		LogRow		row;
 		AggregateKey key;
+		Change	   *change;
 		bool		found;
 
 		ExecStoreHeapTuple(event->tuple, slot, false);
@@ -113,7 +114,8 @@ run_projection(const Projection *projection, List *events, Relation log, Snapsho
 		log_row_key(&row, &key);
 		if (!projection_reads(projection, key.type_id, DatumGetTextPP(log_row_value(&row, LOG_TYPE))))
 			continue;
-		work_note(work_find(&work, &key, &found), &row, !found);
+		change = work_find(&work, &key, &found);
+		work_note(change, &row, !found);
 		if (!projection_is_of_states(projection))
 			work_add_event(&work, slot);
 	}

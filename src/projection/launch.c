@@ -15,6 +15,7 @@
 #include <signal.h>
 
 #include "access/xact.h"
+#include "access/xlog.h"
 #include "broker/publish.h"
 #include "commands/async.h"
 #include "commands/extension.h"
@@ -154,7 +155,8 @@ launch_if_missing(void)
 {
 	LOCKTAG		worker = private_lock_tag(MyDatabaseId, LOCK_WORKER, 0);
 
-	if (dugong_max_workers == 0 || LockAcquire(&worker, ShareLock, false, true) == LOCKACQUIRE_NOT_AVAIL)
+	if (dugong_max_workers == 0 || RecoveryInProgress() ||
+		LockAcquire(&worker, ShareLock, false, true) == LOCKACQUIRE_NOT_AVAIL)
 		return;
 	LockRelease(&worker, ShareLock, false);
 	launch_if_due();

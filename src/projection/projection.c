@@ -297,10 +297,13 @@ projection_fingerprint(const Projection *projection)
 	const AggregateType *type = projection_is_of_states(projection) ?
 		aggregate_type_by_id(linitial_int(projection->type_ids)) : NULL;
 	int64		fingerprint = type && type->fold ? fingerprint_get(type) : 0;
+	ListCell   *cell;
 
 	for (size_t i = 0; i < lengthof(names); i++)
 		if (names[i])
 			fingerprint = fingerprint_add_function(fingerprint, names[i]);
+	foreach(cell, projection->types)
+		fingerprint = fingerprint_add_string(fingerprint, lfirst(cell));
 	if (projection->query_model)
 		fingerprint = fingerprint_add_table(fingerprint, projection->query_model);
 	return fingerprint;

@@ -28,7 +28,6 @@
 #include "fmgr.h"
 #include "guc.h"
 #include "miscadmin.h"
-#include "nodes/parsenodes.h"
 #include "projection/batch.h"
 #include "projection/checkpoint.h"
 #include "projection/failure.h"
@@ -40,6 +39,7 @@
 #include "storage/lmgr.h"
 #include "store/aggregate_lock.h"
 #include "store/context.h"
+#include "store/ownership.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
@@ -59,6 +59,7 @@ PG_FUNCTION_INFO_V1(dugong_rebuild_projection);
 typedef struct Rebuild
 {
 	const Projection *projection;
+	bool		own_transaction;	/* is nothing but the rebuild in it? */
 	bool		sweeping;		/* the aggregates are done, the table's rows are looked through */
 	int64		done;
 	int64		total;
@@ -76,6 +77,8 @@ show_progress(int64 done)
 	static LOCKTAG shown;
 	LOCKTAG		tag = private_lock_tag(MyDatabaseId, LOCK_PROGRESS, (uint64) done);
 
+	if (done == 0)
+		shown.locktag_field4 = 0;	/* of an earlier one; it goes with its transaction */
 	if (shown.locktag_field4 != 0 && lock_held_by_me(&shown, ShareLock))
 		LockRelease(&shown, ShareLock, false);
 	if (LockAcquire(&tag, ShareLock, false, true) != LOCKACQUIRE_NOT_AVAIL)
@@ -223,6 +226,7 @@ replay_all(const Projection *projection)
 	bool		before = handler_set_replaying(true);
 	Snapshot	snapshot;
 
+	show_progress(0);
 	CommandCounterIncrement();
 	snapshot = RegisterSnapshot(GetTransactionSnapshot());
 	PushActiveSnapshot(snapshot);
@@ -275,14 +279,8 @@ last_position(void)
 {
 	Relation	log = log_open(AccessShareLock);
 	Snapshot	snapshot = RegisterSnapshot(GetTransactionSnapshot());
-	LogScan		scan;
-	int64		position = 0;
-	bool		isnull;
+	int64		position = log_last_position(log, snapshot);
 
-	log_scan_positions(&scan, log, 1, PG_INT64_MAX, BackwardScanDirection, snapshot);
-	if (log_scan_next(&scan))
-		position = DatumGetInt64(slot_getattr(scan.slot, LOG_POSITION, &isnull));
-	log_scan_end(&scan);
 	UnregisterSnapshot(snapshot);
 	table_close(log, NoLock);
 	return position;
@@ -444,7 +442,7 @@ write_aggregates(Work *work)
 	handler_set_replaying(before);
 	if (error == NULL)
 		forget_parked(work);
-	else if (failure_class(error) != FAILURE_OF_HANDLER || work->projection->is_inline)
+	else if (failure_class(error) != FAILURE_OF_HANDLER || work->actor.restricted)
 		ReThrowError(error);
 	else if (hash_get_num_entries(work->changes) > 1)
 		return error;
@@ -494,7 +492,7 @@ step_aggregates(Rebuild *rebuild, int limit, int *count)
 	ErrorData  *error = NULL;
 	Work		work;
 
-	work_begin(&work, projection, !projection->is_inline, log, snapshot);
+	work_begin(&work, projection, rebuild->own_transaction && !projection->is_inline, log, snapshot);
 	*count = collect_next_aggregates(&work, limit, rebuild);
 	if (*count > 0 && projection->is_inline)
 	{
@@ -568,7 +566,7 @@ step_sweep(Rebuild *rebuild, int limit, int *count)
 	Change	   *change;
 	Work		work;
 
-	work_begin(&work, rebuild->projection, !rebuild->projection->is_inline, log, snapshot);
+	work_begin(&work, rebuild->projection, rebuild->own_transaction && !rebuild->projection->is_inline, log, snapshot);
 	read_rows(rebuild, &work, limit);
 	*count = hash_get_num_entries(work.changes);
 	unknown = palloc(Max(*count, 1) * sizeof(AggregateState));
@@ -651,7 +649,7 @@ rebuild_in_place(const char *name, bool atomic)
 {
 	MemoryContext outer = CurrentMemoryContext;
 	MemoryContext context = AllocSetContextCreate(outer, "dugong rebuild", ALLOCSET_DEFAULT_SIZES);
-	Rebuild		rebuild = {0};
+	Rebuild		rebuild = {.own_transaction = !atomic};
 	int			limit = CHUNK;
 	bool		begun = false;
 	bool		finished;
@@ -744,7 +742,10 @@ reset_and_replay(const char *name, bool atomic)
 	if (projection->is_inline)
 		replay_all(projection);
 	else
-		run_projection(name, false, show_progress);
+	{
+		show_progress(0);
+		run_projection(name, false, !atomic, show_progress);
+	}
 	if (!atomic)
 		fire_deferred(projection);
 	rebuild_end(projection);
@@ -766,7 +767,7 @@ replay_offline(const char *name)
 	fire_deferred(projection);
 	identity_restore(&before);
 	SPI_commit();
-	run_projection(name, true, NULL);
+	run_projection(name, true, true, NULL);
 	identity_assume(&before, dugong_owner());
 	rebuild_end(lock_and_get(name));
 	identity_restore(&before);
@@ -810,29 +811,17 @@ rebuild_one(const char *name, const pg_uuid_t *id, const text *tenant_id)
 	identity_restore(&before);
 }
 
-static void
-check_owner(const Projection *projection)
-{
-	Oid			owner = get_role_oid(projection->owner, true);
-
-	if (!has_privs_of_role(GetUserId(), OidIsValid(owner) ? owner : dugong_owner()))
-		ereport(ERROR,
-				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-				 errmsg("must be owner of projection \"%s\"", projection->name)));
-}
-
 /* rebuild_projection(projection, aggregate_id, tenant_id, offline) */
 Datum
 dugong_rebuild_projection(PG_FUNCTION_ARGS)
 {
-	bool		atomic = !(fcinfo->context && IsA(fcinfo->context, CallContext) &&
-						   !castNode(CallContext, fcinfo->context)->atomic);
+	bool		atomic = call_is_atomic(fcinfo);
 	char	   *name = arg_needed_name(fcinfo, 0, "projection");
 	bool		offline = !PG_ARGISNULL(3) && PG_GETARG_BOOL(3);
 	const Projection *projection = projection_get(name);
 
 	PreventCommandIfReadOnly("CALL dugong.rebuild_projection()");
-	check_owner(projection);
+	require_owner(projection->owner, "projection", name);
 	if (!PG_ARGISNULL(1))
 	{
 		rebuild_one(name, PG_GETARG_UUID_P(1), PG_ARGISNULL(2) ? context_tenant_id() : PG_GETARG_TEXT_PP(2));

@@ -9,10 +9,10 @@
 #include "executor/spi.h"
 #include "fmgr.h"
 #include "miscadmin.h"
-#include "nodes/parsenodes.h"
 #include "projection/batch.h"
 #include "projection/failure.h"
 #include "projection/run.h"
+#include "util/args.h"
 #include "util/attempt.h"
 
 PG_FUNCTION_INFO_V1(dugong_run_projections);
@@ -61,9 +61,9 @@ run_try(void *arg)
  * progress: called after each batch with the position; or NULL.
  */
 void
-run_projection(const char *projection, bool commits, void (*progress) (int64 position))
+run_projection(const char *projection, bool commits, bool own_transaction, void (*progress) (int64 position))
 {
-	Try			one = {.request = {.projection = projection,.limit = INT_MAX,.wait = true,.own_transaction = true,
+	Try			one = {.request = {.projection = projection,.limit = INT_MAX,.wait = true,.own_transaction = own_transaction,
 	.defers = !commits,.patient = true}};
 	int			tries = 0;
 
@@ -104,8 +104,7 @@ run_projection(const char *projection, bool commits, void (*progress) (int64 pos
 Datum
 dugong_run_projections(PG_FUNCTION_ARGS)
 {
-	bool		atomic = !(fcinfo->context && IsA(fcinfo->context, CallContext) &&
-						   !castNode(CallContext, fcinfo->context)->atomic);
+	bool		atomic = call_is_atomic(fcinfo);
 	List	   *projections;
 	ListCell   *cell;
 
@@ -124,7 +123,7 @@ dugong_run_projections(PG_FUNCTION_ARGS)
 		if (atomic)
 			run_in_transaction(projection->name);
 		else
-			run_projection(projection->name, true, NULL);
+			run_projection(projection->name, true, true, NULL);
 	}
 	SPI_finish();
 	PG_RETURN_VOID();

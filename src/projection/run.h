@@ -7,6 +7,6 @@
 
 #include "postgres.h"
 
-extern void run_projection(const char *projection, bool commits, void (*progress) (int64 position));
+extern void run_projection(const char *projection, bool commits, bool own_transaction, void (*progress) (int64 position));
 
 #endif							/* DUGONG_RUN_H */

@@ -16,7 +16,6 @@
 #include "errors.h"
 #include "fmgr.h"
 #include "miscadmin.h"
-#include "nodes/parsenodes.h"
 #include "pgstat.h"
 #include "projection/checkpoint.h"
 #include "projection/launch.h"
@@ -41,20 +40,6 @@ PG_FUNCTION_INFO_V1(dugong_wait_for_projection);
 #define MIN_WAIT 1
 #define MAX_WAIT 10
 #define CHECK_INTERVAL 20		/* is the worker waiting for us? is there one? */
-
-static int64
-last_visible_position(Relation log, Snapshot snapshot)
-{
-	LogScan		scan;
-	int64		position = 0;
-	bool		isnull;
-
-	log_scan_positions(&scan, log, 1, PG_INT64_MAX, BackwardScanDirection, snapshot);
-	if (log_scan_next(&scan))
-		position = DatumGetInt64(slot_getattr(scan.slot, LOG_POSITION, &isnull));
-	log_scan_end(&scan);
-	return position;
-}
 
 /* Is there an event in a hole of the checkpoint, up to the target? */
 static bool
@@ -97,7 +82,7 @@ has_arrived(const Projection *projection, int64 *target)
 	identity_assume(&before, dugong_owner());
 	PushActiveSnapshot(snapshot);
 	if (*target == 0)
-		*target = last_visible_position(log, snapshot);
+		*target = log_last_position(log, snapshot);
 	checkpoint_load(&checkpoint, projection);
 	arrived = checkpoint.position >= *target && !holes_have_events(&checkpoint, *target, log, snapshot);
 	PopActiveSnapshot();
@@ -227,8 +212,7 @@ dugong_wait_for_projection(PG_FUNCTION_ARGS)
 				 errmsg("cannot wait for a projection in a REPEATABLE READ or SERIALIZABLE transaction"),
 				 errdetail("Its snapshot would not see what it has waited for.")));
 	/* What the portal holds would keep vacuum back for as long as we wait. */
-	if (fcinfo->context && IsA(fcinfo->context, CallContext) &&
-		!castNode(CallContext, fcinfo->context)->atomic && ActiveSnapshotSet())
+	if (!call_is_atomic(fcinfo) && ActiveSnapshotSet())
 	{
 		PopActiveSnapshot();
 		wait_for(name, timeout, target);

@@ -15,7 +15,6 @@
  */
 #include "postgres.h"
 
-#include "access/genam.h"
 #include "access/xlog.h"
 #include "compat.h"
 #include "catalog/pg_type.h"
@@ -42,21 +41,6 @@ last_drawn(void)
 	fcinfo->args[0].isnull = false;
 	last = pg_sequence_last_value(fcinfo);
 	return fcinfo->isnull ? 0 : DatumGetInt64(last);
-}
-
-/* The highest position in the log, whoever wrote it and whether it lives. */
-static int64
-highest_position(Relation log)
-{
-	LogScan		scan;
-	int64		highest = 0;
-	bool		isnull;
-
-	log_scan_positions(&scan, log, 1, PG_INT64_MAX, BackwardScanDirection, SnapshotAny);
-	if (log_scan_next(&scan))
-		highest = DatumGetInt64(slot_getattr(scan.slot, LOG_POSITION, &isnull));
-	log_scan_end(&scan);
-	return highest;
 }
 
 /*
@@ -99,7 +83,7 @@ horizon_publish(Relation log)
 	/* A savepoint that is rolled back gives the lock up. */
 	if (published.locktag_field4 != 0 && lock_held_by_me(&published, ShareLock))
 		return;
-	highest = highest_position(log);
+	highest = log_last_position(log, SnapshotAny);
 	last = last_drawn();
 	if (last < highest)
 	{

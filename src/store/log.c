@@ -268,6 +268,24 @@ aggregate_table_create(const char *name, Size entry_size, MemoryContext context)
 	return hash_create(name, 64, &ctl, HASH_ELEM | HASH_FUNCTION | HASH_COMPARE | HASH_CONTEXT);
 }
 
+/*
+ * The highest position that the snapshot sees; 0 = none.  With SnapshotAny,
+ * whoever wrote it and whether it lives.
+ */
+int64
+log_last_position(Relation log, Snapshot snapshot)
+{
+	LogScan		scan;
+	int64		position = 0;
+	bool		isnull;
+
+	log_scan_positions(&scan, log, 1, PG_INT64_MAX, BackwardScanDirection, snapshot);
+	if (log_scan_next(&scan))
+		position = DatumGetInt64(slot_getattr(scan.slot, LOG_POSITION, &isnull));
+	log_scan_end(&scan);
+	return position;
+}
+
 /* Finds the last event of an aggregate that the snapshot sees. */
 void
 aggregate_head(Relation log, const AggregateKey *key, Snapshot snapshot,

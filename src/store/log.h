@@ -101,6 +101,7 @@ extern HTAB *aggregate_table_create(const char *name, Size entry_size, MemoryCon
 extern void log_row_set(LogRow *row, LogColumn column, Datum value);
 extern void log_row_from_slot(LogRow *row, TupleTableSlot *slot);
 extern void log_row_key(const LogRow *row, AggregateKey *key);
+extern int64 log_last_position(Relation log, Snapshot snapshot);
 extern void aggregate_head(Relation log, const AggregateKey *key,
 						   Snapshot snapshot, AggregateHead *head);
 extern Snapshot snapshot_register_latest(void);

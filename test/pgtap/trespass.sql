@@ -10,7 +10,7 @@ RESET ROLE;
 SELECT dugong.current_version(0, '', 1) \g /dev/null
 RESET client_min_messages;
 SELECT no_plan(); -- it grows with the functions that there are
-SELECT is(current_setting('dugong.max_workers'), '1', 'a user''s value for a superuser''s setting goes when the library comes');
+SELECT is(current_setting('dugong.max_workers'), '2', 'a user''s value for a superuser''s setting goes when the library comes');
 SELECT is(current_setting('dugong.unknown', true), NULL, 'an unknown setting goes when the library comes');
 
 -- Roles: nobody has nothing, the single one function, the writer appends, the reader reads, the others
@@ -137,6 +137,12 @@ SELECT dugong.create_aggregate_type('Own', fold => 'dugong.row_fold(dugong.domai
 SELECT dugong.create_aggregate_type('Other', origin => 'elsewhere') \g /dev/null
 SELECT dugong.alter_aggregate_type('Own', owner => 'regress_dugong_single', origin => 'here') \g /dev/null
 SELECT dugong.create_event_type('Own', 'Made') \g /dev/null
+CREATE FUNCTION trespass.handle(dugong.domain_event) RETURNS void LANGUAGE sql AS 'SELECT';
+CREATE FUNCTION trespass.reset() RETURNS void LANGUAGE sql AS 'SELECT';
+SELECT dugong.create_aggregate_type('Projected', origin => 'here', external => false) \g /dev/null
+SELECT dugong.create_projection('own', 'Projected', event_handler => 'trespass.handle(dugong.domain_event)', reset_handler => 'trespass.reset()') \g /dev/null
+SELECT dugong.create_projection('own inline', 'Projected', event_handler => 'trespass.handle(dugong.domain_event)', mode => 'inline') \g /dev/null
+SELECT dugong.alter_projection('own', owner => 'regress_dugong_single'), dugong.alter_projection('own inline', owner => 'regress_dugong_single') \g /dev/null
 CREATE TEMP TABLE calls AS SELECT * FROM (VALUES
     ('bank_account_apply(bank_account_state,dugong.domain_event)', $$SELECT public.bank_account_apply(NULL, pg_catalog.jsonb_populate_record(NULL::dugong.domain_event,
         '{"type": "AccountOpened", "aggregate_id": "a0000000-0000-4000-8000-00000000000a", "payload": {"owner": "A", "initialBalance": 1}}'))$$),
@@ -182,6 +188,23 @@ CREATE TEMP TABLE calls AS SELECT * FROM (VALUES
     ('dugong.row_fold(dugong.domain_event)', $$SELECT dugong.row_fold(pg_catalog.jsonb_populate_record(NULL::dugong.domain_event, '{"payload": {"new": {}}}'))$$),
     ('dugong.run_projections()', $$CALL dugong.run_projections()$$),
     ('dugong.start_workers()', $$SELECT dugong.start_workers()$$),
+    ('dugong.stop_workers()', $$SELECT dugong.stop_workers()$$),
+    ('dugong.create_projection(text,text,regclass,text,regprocedure,regprocedure,regprocedure,regprocedure,regprocedure,text[],text,bigint,text)',
+        $$SELECT dugong.create_projection('new', 'Own', event_handler => 'trespass.handle(dugong.domain_event)')$$),
+    ('dugong.create_projection(text,text[],regclass,text,regprocedure,regprocedure,regprocedure,regprocedure,regprocedure,text[],text,bigint,text)',
+        $$SELECT dugong.create_projection('new', ARRAY['Own'::pg_catalog.text], event_handler => 'trespass.handle(dugong.domain_event)')$$),
+    ('dugong.alter_projection(text,regprocedure,regprocedure,regprocedure,regprocedure,regprocedure,text[],text,regrole,boolean)', $$SELECT dugong.alter_projection('own', types => '{Made}', on_error => 'stop', accept => true)$$),
+    ('dugong.drop_projection(text)', $$SELECT dugong.drop_projection('own')$$),
+    ('dugong.pause_projection(text)', $$SELECT dugong.pause_projection('own')$$),
+    ('dugong.resume_projection(text)', $$SELECT dugong.resume_projection('own')$$),
+    ('dugong.retry_dead_letters(text,uuid)', $$SELECT dugong.retry_dead_letters('own')$$),
+    ('dugong.discard_dead_letter(text,uuid,text)', $$SELECT dugong.discard_dead_letter('own', gen_random_uuid())$$),
+    ('dugong.rebuild_projection(text,uuid,text,boolean)', $$CALL dugong.rebuild_projection('own')$$),
+    ('dugong.wait_for_projection(text,interval,bigint)', $$CALL dugong.wait_for_projection('own inline')$$),
+    ('dugong.is_replaying()', $$SELECT dugong.is_replaying()$$),
+    ('dugong.is_preloaded()', $$SELECT dugong.is_preloaded()$$),
+    ('dugong.projection_is_stale(text,bigint)', $$SELECT dugong.projection_is_stale('own', 1)$$),
+    ('dugong.projection_lock_key(text)', $$SELECT dugong.projection_lock_key('own')$$),
     ('dugong.to_domain_event(dugong.domain_events)', $$SELECT dugong.to_domain_event(pg_catalog.jsonb_populate_record(NULL::dugong.domain_events, '{"type": "Made"}'))$$),
     ('dugong.to_message(dugong.domain_event)', $$SELECT dugong.to_message(pg_catalog.jsonb_populate_record(NULL::dugong.domain_event,
         '{"type": "Made", "timestamp": "2020-01-01", "tenant_id": "t", "metadata": {}}'))$$)
@@ -216,7 +239,8 @@ FROM (VALUES
 SELECT is(pg_temp.outcome('regress_dugong_writer', command), '42501', 'writer: ' || command)
 FROM (
     SELECT format(command, object) FROM unnest(ARRAY['dugong.event_log', 'dugong.aggregate_types', 'dugong.event_types', 'dugong.home',
-        'dugong.projections', 'dugong.checkpoints', 'dugong.checkpoint_holes', 'bank_account_query_model']) AS object,
+        'dugong.projections', 'dugong.checkpoints', 'dugong.checkpoint_holes', 'dugong.parked_aggregates', 'dugong.projection_failures',
+        'dugong.rebuilds', 'dugong.stopped_workers', 'bank_account_query_model']) AS object,
     unnest(ARRAY['SELECT FROM %s', 'INSERT INTO %s DEFAULT VALUES', 'DELETE FROM %s', 'TRUNCATE %s CASCADE', 'LOCK %s',
         'SELECT FROM %s FOR UPDATE', 'CREATE TRIGGER t BEFORE INSERT ON %s EXECUTE FUNCTION suppress_redundant_updates_trigger()',
         'CREATE RULE r AS ON INSERT TO %s DO INSTEAD NOTHING', 'ALTER TABLE %s DISABLE TRIGGER ALL', 'ALTER TABLE %s OWNER TO regress_dugong_writer',
@@ -418,7 +442,8 @@ LANGUAGE plpgsql AS $$
 DECLARE
     object text;
 BEGIN
-    FOREACH object IN ARRAY ARRAY['event_log', 'aggregate_types', 'event_types', 'projections', 'checkpoints', 'checkpoint_holes', 'home'] LOOP
+    FOREACH object IN ARRAY ARRAY['event_log', 'aggregate_types', 'event_types', 'projections', 'checkpoints', 'checkpoint_holes', 'parked_aggregates',
+        'projection_failures', 'rebuilds', 'stopped_workers', 'home'] LOOP
         EXECUTE format('CREATE TABLE %s.%I (LIKE dugong.%2$I)', place, object);
         EXECUTE format('CREATE TRIGGER trap BEFORE INSERT OR UPDATE OR DELETE ON %s.%I EXECUTE FUNCTION hostile.trap_trigger()', place, object);
         EXECUTE format('GRANT ALL ON %s.%I TO PUBLIC', place, object);
@@ -435,6 +460,7 @@ SELECT is(pg_temp.outcome('regress_dugong_attacker', command, 'hostile, pg_temp,
 FROM unnest(ARRAY[$$SELECT 'a'::pg_catalog.text = 'a'::pg_catalog.text$$, $$SELECT 'a'::pg_catalog.text || 'a'::pg_catalog.text$$, $$SELECT 1 < 2$$,
     $$SELECT 'a'::uuid$$, $$SELECT sha256('a'::pg_catalog.bytea)$$, $$DELETE FROM event_log$$]) AS command;
 SELECT dugong.alter_aggregate_type('Own', owner => 'regress_dugong_attacker', origin => 'here') \g /dev/null
+SELECT dugong.alter_projection('own', owner => 'regress_dugong_attacker') \g /dev/null
 SELECT is(pg_temp.outcome('regress_dugong_attacker', call, path), 'accepted', format('%s: %s', path, signature))
 FROM calls, unnest(ARRAY['hostile, pg_temp, pg_catalog, public', 'pg_temp, hostile']) AS path ORDER BY path, signature;
 -- Views and plain SQL, by a superuser
@@ -596,15 +622,42 @@ CREATE TABLE trespass.model (id uuid, n int CHECK (trespass.check_model(n)), ten
 CREATE INDEX ON trespass.model (trespass.index_model(n));
 CREATE TRIGGER fire BEFORE INSERT ON trespass.model FOR EACH ROW EXECUTE FUNCTION trespass.fire();
 RESET ROLE;
-INSERT INTO dugong.projections (name, aggregate_type_id, query_model)
-VALUES ('trespass', dugong.aggregate_type_id('here', 'Trespass'), 'trespass.model');
+SELECT dugong.create_projection('trespass', 'Trespass', 'trespass.model', origin => 'here') \g /dev/null
 GRANT EXECUTE ON PROCEDURE dugong.run_projections TO regress_dugong_clerk;
 DELETE FROM trespass.seen;
 SELECT is(pg_temp.seen(actor, 'CALL dugong.run_projections()'),
-    (SELECT string_agg(format('%s: attacker 42501 (%s)', place, CASE WHEN place LIKE 'model%' THEN 'pg_catalog, pg_temp' ELSE '"$user", public, pg_temp' END), '; ')
+    (SELECT string_agg(format('%s: attacker 42501 ("$user", public, pg_temp)', place), '; ')
      FROM unnest(ARRAY['fold', 'model check', 'model index', 'model trigger', 'state', 'upcast']) AS place), actor || ': code of fold, state and query model')
 FROM unnest(ARRAY['postgres', 'regress_dugong_clerk']) AS actor;
-DELETE FROM dugong.projections WHERE name = 'trespass';
+SELECT dugong.drop_projection('trespass') \g /dev/null
+
+-- The attacker's handlers, run by the superuser, by a clerk, by a rebuild
+SET LOCAL ROLE regress_dugong_attacker;
+CREATE FUNCTION trespass.on_event(dugong.domain_event) RETURNS void LANGUAGE sql AS $$ SELECT trespass.attempt('event') $$;
+CREATE FUNCTION trespass.on_events(dugong.domain_event[]) RETURNS void LANGUAGE sql AS $$ SELECT trespass.attempt('events') $$;
+CREATE FUNCTION trespass.on_update(uuid, trespass.state) RETURNS void LANGUAGE sql AS $$ SELECT trespass.attempt('update') $$;
+CREATE FUNCTION trespass.on_delete(uuid) RETURNS void LANGUAGE sql AS $$ SELECT trespass.attempt('delete') $$;
+CREATE FUNCTION trespass.on_reset() RETURNS void LANGUAGE sql AS $$ SELECT trespass.attempt('reset') $$;
+SELECT dugong.create_projection('1', 'Trespass', event_handler => 'trespass.on_event(dugong.domain_event)', reset_handler => 'trespass.on_reset()') \g /dev/null
+SELECT dugong.create_projection('2', 'Trespass', set_handler => 'trespass.on_events(dugong.domain_event[])') \g /dev/null
+SELECT dugong.create_projection('3', 'Trespass', update_handler => 'trespass.on_update(uuid, trespass.state)', delete_handler => 'trespass.on_delete(uuid)') \g /dev/null
+RESET ROLE;
+DELETE FROM trespass.seen;
+SELECT is(pg_temp.seen(actor, 'CALL dugong.run_projections()'),
+    (SELECT string_agg(format('%s: attacker 42501 ("$user", public, pg_temp)', place), '; ') FROM unnest(ARRAY['event', 'events', 'fold', 'state', 'upcast', 'update']) AS place),
+    actor || ': code of handlers')
+FROM unnest(ARRAY['postgres', 'regress_dugong_clerk']) AS actor;
+SELECT dugong.drop_projection(name) FROM unnest('{1,2,3}'::text[]) AS name \g /dev/null
+-- Inline: within anybody's append, which is then part of the attempts
+SET LOCAL ROLE regress_dugong_attacker;
+SELECT dugong.create_projection('inline', 'Trespass', event_handler => 'trespass.on_event(dugong.domain_event)', mode => 'inline') \g /dev/null
+RESET ROLE;
+DELETE FROM trespass.seen;
+SELECT is(pg_temp.seen(actor, $$SELECT dugong.append_event('Trespass', gen_random_uuid(), 'Plain')$$), 'event: attacker 42501 ("$user", public, pg_temp)', actor || ': an append with an inline projection')
+FROM unnest(ARRAY['postgres', 'regress_dugong_writer']) AS actor;
+SELECT dugong.drop_projection('inline') \g /dev/null
+SELECT is(pg_temp.outcome('regress_dugong_developer', $$SELECT dugong.create_projection('x', 'Trespass', event_handler => 'trespass.on_event(dugong.domain_event)', mode => 'inline')$$), '42501',
+    'only the owner of an aggregate type has appends run his code');
 
 -- The bank account's type, given to the attacker: what he makes of it does not run as the table's owner
 SET LOCAL ROLE regress_dugong_attacker;
@@ -741,7 +794,7 @@ FROM (VALUES
     ('BEFORE', 'TRUNCATE', 'STATEMENT', 'one'), ('AFTER', 'TRUNCATE', 'STATEMENT', 'one'), ('INSTEAD OF', 'INSERT', 'ROW', 'one_view'), ('INSTEAD OF', 'DELETE', 'ROW', 'one_view'),
     ('BEFORE', 'DELETE', 'ROW', 'none'), ('BEFORE', 'INSERT', 'ROW', 'fourteen'), ('AFTER', 'INSERT', 'ROW', 'fourteen'), ('BEFORE', 'INSERT', 'ROW', 'twin'), ('AFTER', 'INSERT', 'ROW', 'twin'),
     ('INSTEAD OF', 'INSERT', 'ROW', 'fifteen'), ('INSTEAD OF', 'INSERT', 'ROW', 'twin_view')) AS place(timing, event, level, relation),
-    unnest(ARRAY['event_assign', 'event_mark', 'refuse_change', 'refuse_projected_type', 'registry_changed', 'domain_events_insert', 'append_row_event']) AS name
+    unnest(ARRAY['event_assign', 'event_mark', 'refuse_change', 'refuse_projected_type', 'registry_changed', 'domain_events_insert', 'append_row_event', 'inline_projections']) AS name
 WHERE NOT (name = 'append_row_event' AND timing = 'AFTER' AND level = 'ROW') AND NOT (name = 'registry_changed' AND timing = 'AFTER' AND level = 'STATEMENT');
 CREATE TABLE trespass.rows (a text, b trespass.cell);
 SELECT is(pg_temp.outcome('postgres', format('CREATE TRIGGER t AFTER INSERT ON trespass.rows FOR EACH ROW EXECUTE FUNCTION dugong.append_row_event(%s); INSERT INTO trespass.rows VALUES (%s)', arguments, value)),

@@ -74,13 +74,24 @@ like($out, qr/^Billing\|1\|PaymentReceived\|\{"amount": 20\}$/m, 'reference: a m
 like($out, qr/^Bob\|150\.25\nAlice\|499\.75$/m, 'reference: the accounts after a transfer');
 like($err, qr/the order has changed: aggregate "Order" .* is not at the expected sequence number/,
 	'reference: a conflict is handled');
+($out, $err) = @{ $output{projections} };
+like($out, qr/^Ann\|3\|290\nBea\|1\|100$/m, 'projections: the query model');
+like($out, qr/^Ann\|290\nBea\|100$/m, 'projections: the sums that a handler makes');
+like($out, qr/^4$/m, 'projections: what a set handler counts');
+like($out, qr/^bookings\|8000c000-0000-4000-8000-000000000003\|1\|\d\|f\|23514\n1\n0\nCid\|365$/m, 'projections: a dead letter, retried');
+like($out, qr/^nights\|t$/m, 'projections: a changed handler makes it stale');
+like($out, qr/^Ann\|290\nBea\|100\nCid\|1$/m, 'projections: rebuilt');
+like($out, qr/^Bea\|2$/m, 'projections: one reads what one wrote');
+like($out, qr/^Ann\nBea\nCid$/m, 'projections: an inline one is there at once');
+is($err, '', 'projections: no warning');
 is($node->safe_psql('postgres', q{SELECT count(*) FROM pg_roles WHERE rolname !~ '^pg_' AND NOT rolsuper}),
 	'0', 'reference: its roles are dropped');
 
 # The reference is complete.
 my $reference = slurp_file('docs/reference.md');
 my %is_internal =
-  map { $_ => 1 } qw(aggregate_type_id bank_account_apply current_payload snapshot_is_valid current_version row_apply to_domain_event);
+  map { $_ => 1 } qw(aggregate_type_id bank_account_apply current_payload snapshot_is_valid current_version row_apply to_domain_event
+	is_preloaded projection_is_stale projection_lock_key);
 
 # name(argument ... argument ...), with the arguments' names in their order
 sub signature

@@ -1,0 +1,16 @@
+/*
+ * ownership.h
+ *		Who owns what is registered.
+ */
+#ifndef DUGONG_OWNERSHIP_H
+#define DUGONG_OWNERSHIP_H
+
+#include "postgres.h"
+
+#include "fmgr.h"
+
+extern bool has_rights_of_owner(const char *owner);
+extern void require_owner(const char *owner, const char *what, const char *name);
+extern char *owner_argument(FunctionCallInfo fcinfo, int number);
+
+#endif							/* DUGONG_OWNERSHIP_H */
