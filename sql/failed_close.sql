@@ -1,6 +1,7 @@
 -- A close that fails after appending, inside its transaction, leaves the account, no event and no message.
 \set id '''0c000000-0000-4000-8000-000000000001'''
 SELECT owner, balance FROM bank_open_account('Alice', 500, :id);
+SET dugong.notify = always;
 LISTEN "BankingContext-AccountService-BankAccount";
 \o |sed 's/PID [0-9]*/PID n/; s/"position": [0-9]*/"position": p/'
 BEGIN;

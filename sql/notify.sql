@@ -1,7 +1,8 @@
--- One notification per transaction, after its commit.
+-- Under dugong.notify = always: one notification per transaction, after its commit.
 \set home :DBNAME
 CREATE DATABASE regress_dugong_notify;
 ALTER DATABASE regress_dugong_notify SET dugong.max_workers = 0;
+ALTER DATABASE regress_dugong_notify SET dugong.notify = always;
 \c regress_dugong_notify
 CREATE EXTENSION dugong;
 LISTEN "BankingContext-AccountService-BankAccount";

@@ -147,7 +147,6 @@ SELECT pg_temp.refused(code, command) FROM (VALUES
     ('22004', $$ SELECT dugong.alter_projection(NULL) $$),
     ('42704', $$ SELECT dugong.alter_projection('nothing') $$),
     ('22023', $$ SELECT dugong.alter_projection('events', on_error => 'skip') $$),
-    ('22023', $$ SELECT dugong.alter_projection('events', types => '{}') $$),
     ('22004', $$ SELECT dugong.alter_projection('events', types => '{NULL}') $$),
     ('22023', $$ SELECT dugong.alter_projection('model', event_handler => 'on_event(dugong.domain_event)') $$),
     ('22023', $$ SELECT dugong.alter_projection('events', update_handler => 'on_update(uuid, counter)') $$),
