@@ -88,7 +88,7 @@ sub run_round
 	}
 	my $at = $node->safe_psql('shop', <<~SQL);
 		DO \$\$ BEGIN
-		    WHILE (SELECT count(*) FROM dugong.event_log) < $before + 400 LOOP
+		    WHILE (SELECT count(*) FROM dugong.event_log) < $before + 100 LOOP
 		        PERFORM pg_sleep(0.001);
 		    END LOOP;
 		END \$\$;
