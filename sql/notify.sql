@@ -34,6 +34,10 @@ COMMIT;
 BEGIN;
 SELECT balance FROM bank_deposit('0e000000-0000-4000-8000-000000000001', 1);
 ROLLBACK;
+BEGIN;
+SELECT owner FROM bank_close_account('0e000000-0000-4000-8000-000000000001');
+SELECT 1 / 0;
+COMMIT;
 SELECT bank_withdraw('0e000000-0000-4000-8000-000000000001', 1000000);
 INSERT INTO dugong.event_log (position, sequence_number, "timestamp", id, aggregate_id, aggregate_type_id, version, tenant_id, type, payload)
 VALUES (100, 1, now(), gen_random_uuid(), '0e000000-0000-4000-8000-000000000002',
