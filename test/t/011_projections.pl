@@ -12,7 +12,7 @@ use Things;
 use Time::HiRes qw(time usleep);
 
 my $seed = $ENV{DUGONG_SEED} || 20261123;
-my $rounds = $ENV{DUGONG_ROUNDS} || 25;
+my $rounds = $ENV{DUGONG_ROUNDS} || 50;
 my ($clients, $transactions, $things) = (4, 100, 25);
 my $dir = PostgreSQL::Test::Utils::tempdir();
 my %counts;
