@@ -445,6 +445,19 @@ checkpoint_remove(const char *projection)
 	restore_floor_moved();
 }
 
+/* Sets a checkpoint without holes: all up to the position is handled. */
+void
+checkpoint_place(const Projection *projection, int64 position)
+{
+	Checkpoint	checkpoint = {.position = position,.memory = find_memory(projection->name)};
+
+	checkpoint_remove(projection->name);
+	forget(checkpoint.memory);
+	checkpoint_save(&checkpoint, projection, 0);
+	forget(checkpoint.memory);
+	CommandCounterIncrement();
+}
+
 /* Sends a projection back to where it started. */
 void
 checkpoint_reset(const Projection *projection, int64 replay_until)
@@ -454,16 +467,12 @@ checkpoint_reset(const Projection *projection, int64 replay_until)
 		.nargs = 2,
 		.argtypes = {TEXTOID, INT8OID}
 	};
-	Checkpoint	checkpoint = {.position = projection->start_position,.memory = find_memory(projection->name)};
 	Datum		values[] = {CStringGetTextDatum(projection->name), Int64GetDatum(replay_until)};
 
-	checkpoint_remove(projection->name);
-	forget(checkpoint.memory);
-	checkpoint_save(&checkpoint, projection, 0);
+	checkpoint_place(projection, projection->start_position);
 	SPI_connect();
 	plan_execute(&set_until, values, NULL, false);
 	SPI_finish();
-	forget(checkpoint.memory);
 }
 
 /* What the query model holds is what today's code would have made. */

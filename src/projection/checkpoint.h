@@ -51,6 +51,7 @@ extern bool checkpoint_holes_have_events(const Checkpoint *checkpoint, int64 tar
 										 Snapshot snapshot);
 extern void checkpoint_save(Checkpoint *checkpoint, const Projection *projection, int64 nevents);
 extern void checkpoint_reset(const Projection *projection, int64 replay_until);
+extern void checkpoint_place(const Projection *projection, int64 position);
 extern void checkpoint_accept(const Projection *projection);
 extern void checkpoint_remove(const char *projection);
 extern HTAB *checkpoint_ahead(const Checkpoint *checkpoint);

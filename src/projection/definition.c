@@ -26,6 +26,7 @@
 #include "projection/handler.h"
 #include "projection/inline.h"
 #include "projection/launch.h"
+#include "projection/mode.h"
 #include "projection/projection.h"
 #include "projection/query_model.h"
 #include "storage/lmgr.h"
@@ -285,6 +286,18 @@ check_inline(List *types)
 	}
 }
 
+/* Its aggregate types: const AggregateType *. */
+static List *
+types_of(const Projection *projection)
+{
+	List	   *types = NIL;
+	ListCell   *cell;
+
+	foreach(cell, projection->type_ids)
+		types = lappend(types, unconstify(AggregateType *, aggregate_type_get(lfirst_int(cell))));
+	return types;
+}
+
 /* NULL = from now on: after what is in the log for good at this moment. */
 static int64
 start_argument(FunctionCallInfo fcinfo, int number)
@@ -479,7 +492,7 @@ check_owner_of_table(const char *query_model, Oid role)
 enum
 {
 	ALTER_NAME, ALTER_UPDATE, ALTER_DELETE, ALTER_EVENT, ALTER_SET, ALTER_RESET, ALTER_TYPES, ALTER_ON_ERROR,
-	ALTER_OWNER, ALTER_ACCEPT
+	ALTER_OWNER, ALTER_ACCEPT, ALTER_MODE
 };
 
 /* A handler can be replaced, but the projection stays of its kind. */
@@ -522,6 +535,7 @@ dugong_alter_projection(PG_FUNCTION_ARGS)
 	bool		has_handler = OidIsValid(handlers.update) || OidIsValid(handlers.delete) ||
 		OidIsValid(handlers.event) || OidIsValid(handlers.set) || OidIsValid(handlers.reset);
 	char	   *on_error = arg_name(fcinfo, ALTER_ON_ERROR);
+	char	   *mode = arg_name(fcinfo, ALTER_MODE);
 	char	   *owner = owner_argument(fcinfo, ALTER_OWNER);
 	Oid			state_type = projection_is_of_states(projection) ?
 		fold_result_type(aggregate_type_get(linitial_int(projection->type_ids))) : InvalidOid;
@@ -530,6 +544,8 @@ dugong_alter_projection(PG_FUNCTION_ARGS)
 
 	if (on_error)
 		check_choice("on_error", on_error, "park", "stop");
+	if (mode)
+		check_choice("mode", mode, "async", "inline");
 	check_kind_stays(projection, &handlers);
 	if (owner && projection->query_model)
 		check_owner_of_table(projection->query_model, PG_GETARG_OID(ALTER_OWNER));
@@ -558,6 +574,14 @@ dugong_alter_projection(PG_FUNCTION_ARGS)
 		identity_assume(&before, dugong_owner());
 		checkpoint_accept(projection_get(projection->name));
 		identity_restore(&before);
+	}
+	if (mode)
+	{
+		bool		to_inline = strcmp(mode, "inline") == 0;
+
+		if (to_inline)
+			check_inline(types_of(projection));
+		mode_change(projection_get(projection->name), to_inline);
 	}
 	wake_workers();
 	PG_RETURN_VOID();

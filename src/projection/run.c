@@ -21,7 +21,7 @@ PG_FUNCTION_INFO_V1(dugong_run_projections);
 #define MAX_TRIES 3
 
 /* As part of the caller's transaction: what fails fails it. */
-static void
+void
 run_in_transaction(const char *projection)
 {
 	BatchRequest request = {.projection = projection,.limit = INT_MAX,.wait = true};

@@ -170,7 +170,7 @@ CREATE TEMP TABLE calls AS SELECT * FROM (VALUES
     ('dugong.take_snapshot(text,uuid,text,text)', $$SELECT dugong.take_snapshot('Own', gen_random_uuid())$$),
     ('dugong.aggregate_types()', $$SELECT dugong.aggregate_types()$$),
     ('dugong.alter_aggregate_type(text,regprocedure,integer,boolean,regprocedure[],regrole,text)', $$SELECT dugong.alter_aggregate_type('Own', snapshot_interval => 7, origin => 'here')$$),
-    ('dugong.alter_projection(text,regprocedure,regprocedure,regprocedure,regprocedure,regprocedure,text[],text,regrole,boolean)',
+    ('dugong.alter_projection(text,regprocedure,regprocedure,regprocedure,regprocedure,regprocedure,text[],text,regrole,boolean,text)',
         $$SELECT dugong.alter_projection('own', event_handler => 'trespass.on_event(dugong.domain_event)', on_error => 'stop', accept => true)$$),
     ('dugong.create_projection(text,text,regclass,text,regprocedure,regprocedure,regprocedure,regprocedure,regprocedure,text[],text,bigint,text)',
         $$SELECT dugong.create_projection('new', 'Projected', event_handler => 'trespass.on_event(dugong.domain_event)', origin => 'here')$$),

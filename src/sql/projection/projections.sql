@@ -146,10 +146,11 @@ COMMENT ON FUNCTION dugong.create_projection(text, text[], regclass, text, regpr
 CREATE FUNCTION dugong.alter_projection(
     name text, update_handler regprocedure DEFAULT NULL, delete_handler regprocedure DEFAULT NULL,
     event_handler regprocedure DEFAULT NULL, set_handler regprocedure DEFAULT NULL, reset_handler regprocedure DEFAULT NULL,
-    types text[] DEFAULT NULL, on_error text DEFAULT NULL, owner regrole DEFAULT NULL, accept boolean DEFAULT false)
+    types text[] DEFAULT NULL, on_error text DEFAULT NULL, owner regrole DEFAULT NULL, accept boolean DEFAULT false,
+    mode text DEFAULT NULL)
 RETURNS void
 LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'dugong_alter_projection';
-COMMENT ON FUNCTION dugong.alter_projection(text, regprocedure, regprocedure, regprocedure, regprocedure, regprocedure, text[], text, regrole, boolean) IS
+COMMENT ON FUNCTION dugong.alter_projection(text, regprocedure, regprocedure, regprocedure, regprocedure, regprocedure, text[], text, regrole, boolean, text) IS
     'changes a projection, which goes on where it is; NULL leaves as it is; accept: what it has written is as its present code would have';
 
 CREATE FUNCTION dugong.drop_projection(name text) RETURNS void
