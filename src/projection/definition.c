@@ -689,7 +689,7 @@ dugong_retry_dead_letters(PG_FUNCTION_ARGS)
 	PG_RETURN_INT64(count);
 }
 
-/* discard_dead_letter(projection, aggregate_id, tenant_id): how many */
+/* discard_dead_letter(projection, aggregate_id, tenant_id): how many; of a subscription, events */
 Datum
 dugong_discard_dead_letter(PG_FUNCTION_ARGS)
 {
@@ -700,8 +700,11 @@ dugong_discard_dead_letter(PG_FUNCTION_ARGS)
 		.argtypes = {TEXTOID, UUIDOID, TEXTOID}
 	};
 	static SavedPlan delete_dead = {
-		.sql = "DELETE FROM dugong.deliveries WHERE subscription OPERATOR(pg_catalog.=) $1 "
-		"AND aggregate_id OPERATOR(pg_catalog.=) $2 AND tenant_id OPERATOR(pg_catalog.=) $3 AND dead",
+		.sql = "DELETE FROM dugong.deliveries d USING dugong.deliveries b WHERE d.subscription OPERATOR(pg_catalog.=) $1 "
+		"AND d.aggregate_id OPERATOR(pg_catalog.=) $2 AND d.tenant_id OPERATOR(pg_catalog.=) $3 "
+		"AND b.subscription OPERATOR(pg_catalog.=) d.subscription AND b.aggregate_id OPERATOR(pg_catalog.=) d.aggregate_id "
+		"AND b.aggregate_type_id OPERATOR(pg_catalog.=) d.aggregate_type_id "
+		"AND b.tenant_id OPERATOR(pg_catalog.=) d.tenant_id AND b.dead AND d.position OPERATOR(pg_catalog.>=) b.position",
 		.nargs = 3,
 		.argtypes = {TEXTOID, UUIDOID, TEXTOID}
 	};

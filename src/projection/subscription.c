@@ -50,23 +50,37 @@ PG_FUNCTION_INFO_V1(dugong_wait_for_events);
 /* So many events may wait for an aggregate's turn before no more are read. */
 #define MAX_WAITING 10000
 
+/* If nothing is due, so many events are read at least. */
+#define MIN_READ 1000
+
 /* ms between two looks of wait_for_events(): doubles */
 #define MIN_WAIT 1
 #define MAX_WAIT 50
 
-/* An earlier event of the aggregate of d that is not to be overtaken. */
-#define EARLIER_ONE \
-	"EXISTS (SELECT FROM dugong.deliveries b WHERE b.subscription OPERATOR(pg_catalog.=) d.subscription " \
-	"AND b.aggregate_id OPERATOR(pg_catalog.=) d.aggregate_id " \
-	"AND b.aggregate_type_id OPERATOR(pg_catalog.=) d.aggregate_type_id " \
-	"AND b.tenant_id OPERATOR(pg_catalog.=) d.tenant_id " \
-	"AND b.position OPERATOR(pg_catalog.<) d.position " \
-	"AND (b.dead OR b.leased_until OPERATOR(pg_catalog.>) pg_catalog.clock_timestamp() " \
-	"OR b.retry_at OPERATOR(pg_catalog.>) pg_catalog.clock_timestamp()))"
+/*
+ * The statements take the time as $2, once: what is leased must not be free to
+ * be overtaken a moment later.
+ *
+ * Aggregates with an event that is not to be overtaken, and its position.
+ */
+#define BLOCKED \
+	"blocked AS MATERIALIZED (SELECT b.aggregate_type_id, b.aggregate_id, b.tenant_id, pg_catalog.min(b.position) AS position " \
+	"FROM dugong.deliveries b WHERE b.subscription OPERATOR(pg_catalog.=) $1 " \
+	"AND (b.dead OR b.leased_until OPERATOR(pg_catalog.>) $2 OR b.retry_at OPERATOR(pg_catalog.>) $2) GROUP BY 1, 2, 3)"
 
-#define IS_DUE \
-	"NOT d.dead AND (d.leased_until IS NULL OR d.leased_until OPERATOR(pg_catalog.<=) pg_catalog.clock_timestamp()) " \
-	"AND (d.retry_at IS NULL OR d.retry_at OPERATOR(pg_catalog.<=) pg_catalog.clock_timestamp())"
+/* The same aggregate in x and y. */
+#define SAME_AGGREGATE(x, y) \
+	x ".aggregate_id OPERATOR(pg_catalog.=) " y ".aggregate_id AND " \
+	x ".aggregate_type_id OPERATOR(pg_catalog.=) " y ".aggregate_type_id AND " \
+	x ".tenant_id OPERATOR(pg_catalog.=) " y ".tenant_id"
+
+/* Deliveries d of the subscription that are due, and overtake nothing. */
+#define DUE_DELIVERIES \
+	"FROM dugong.deliveries d LEFT JOIN blocked k ON " SAME_AGGREGATE("k", "d") " " \
+	"WHERE d.subscription OPERATOR(pg_catalog.=) $1 AND NOT d.dead " \
+	"AND (d.leased_until IS NULL OR d.leased_until OPERATOR(pg_catalog.<=) $2) " \
+	"AND (d.retry_at IS NULL OR d.retry_at OPERATOR(pg_catalog.<=) $2) " \
+	"AND (k.position IS NULL OR d.position OPERATOR(pg_catalog.<) k.position)"
 
 /* A fetch: what it reads from the log goes into arrays of this. */
 typedef struct Fetch
@@ -214,39 +228,48 @@ read_on(const Projection *subscription, int wanted)
 	return fetch.nread > 0;
 }
 
-/* What was delivered too often is a dead letter. */
+/* What was delivered too often is a dead letter: the first event of its aggregate, which the others were leased with. */
 static void
-give_up(Datum name)
+give_up(Datum name, TimestampTz now)
 {
 	static SavedPlan update = {
 		.sql = "UPDATE dugong.deliveries d SET dead = true, leased_until = NULL, retry_at = NULL "
-		"WHERE d.subscription OPERATOR(pg_catalog.=) $1 AND d.attempts OPERATOR(pg_catalog.>=) $2 AND " IS_DUE,
-		.nargs = 2,
-		.argtypes = {TEXTOID, INT4OID}
+		"WHERE d.subscription OPERATOR(pg_catalog.=) $1 AND d.attempts OPERATOR(pg_catalog.>=) $3 AND NOT d.dead "
+		"AND (d.leased_until IS NULL OR d.leased_until OPERATOR(pg_catalog.<=) $2) "
+		"AND (d.retry_at IS NULL OR d.retry_at OPERATOR(pg_catalog.<=) $2) "
+		"AND NOT EXISTS (SELECT FROM dugong.deliveries b WHERE b.subscription OPERATOR(pg_catalog.=) d.subscription AND "
+		SAME_AGGREGATE("b", "d") " AND b.position OPERATOR(pg_catalog.<) d.position)",
+		.nargs = 3,
+		.argtypes = {TEXTOID, TIMESTAMPTZOID, INT4OID}
 	};
-	Datum		values[] = {name, Int32GetDatum(dugong_max_attempts)};
+	Datum		values[] = {name, TimestampTzGetDatum(now), Int32GetDatum(dugong_max_attempts)};
 
 	SPI_connect();
 	plan_execute(&update, values, NULL, false);
 	SPI_finish();
 }
 
-/* Leases what is due, at most so many: their positions, in order. */
+/*
+ * Leases what is due, at most so many: their positions, in order.  An attempt
+ * counts for the first event of an aggregate; the others may never be reached.
+ */
 static int64 *
-lease(Datum name, int limit, int *count)
+lease(Datum name, TimestampTz now, int limit, int *count)
 {
 	static SavedPlan update = {
-		.sql = "WITH due AS MATERIALIZED (SELECT d.position FROM dugong.deliveries d WHERE d.subscription OPERATOR(pg_catalog.=) $1 "
-		"AND " IS_DUE " AND NOT " EARLIER_ONE " ORDER BY d.position LIMIT $2), "
+		.sql = "WITH " BLOCKED ", due AS MATERIALIZED (SELECT d.position, pg_catalog.row_number() OVER "
+		"(PARTITION BY d.aggregate_id, d.aggregate_type_id, d.tenant_id ORDER BY d.position) AS nth " DUE_DELIVERIES
+		" ORDER BY d.position LIMIT $3), "
 		"leased AS (UPDATE dugong.deliveries d SET leased_until = pg_catalog.clock_timestamp() OPERATOR(pg_catalog.+) "
 		"(SELECT p.visibility_timeout FROM dugong.projections p WHERE p.name OPERATOR(pg_catalog.=) $1), "
-		"retry_at = NULL, attempts = d.attempts OPERATOR(pg_catalog.+) 1 FROM due "
+		"retry_at = NULL, attempts = CASE WHEN due.nth OPERATOR(pg_catalog.=) 1 THEN d.attempts OPERATOR(pg_catalog.+) 1 "
+		"ELSE GREATEST(d.attempts, 1) END FROM due "
 		"WHERE d.subscription OPERATOR(pg_catalog.=) $1 AND d.position OPERATOR(pg_catalog.=) due.position RETURNING d.position) "
 		"SELECT position FROM leased ORDER BY position",
-		.nargs = 2,
-		.argtypes = {TEXTOID, INT8OID}
+		.nargs = 3,
+		.argtypes = {TEXTOID, TIMESTAMPTZOID, INT8OID}
 	};
-	Datum		values[] = {name, Int64GetDatum(limit)};
+	Datum		values[] = {name, TimestampTzGetDatum(now), Int64GetDatum(limit)};
 	MemoryContext context = CurrentMemoryContext;
 	int64	   *positions;
 
@@ -320,6 +343,7 @@ dugong_fetch_events(PG_FUNCTION_ARGS)
 	int			limit = DatumGetInt32(arg_needed(fcinfo, 1, "max_events"));
 	Datum		key = CStringGetTextDatum(name);
 	const Projection *subscription = find_subscription(name);
+	TimestampTz now = GetCurrentTimestamp();
 	int64	   *positions;
 	int			count;
 	Identity	before;
@@ -336,10 +360,10 @@ dugong_fetch_events(PG_FUNCTION_ARGS)
 	if (subscription->state != PROJECTION_RUNNING)
 		return (Datum) 0;
 	identity_assume(&before, dugong_owner());
-	give_up(key);
-	positions = lease(key, limit, &count);
-	while (count == 0 && count_waiting(key) < MAX_WAITING && read_on(subscription, limit))
-		positions = lease(key, limit, &count);
+	give_up(key, now);
+	positions = lease(key, now, limit, &count);
+	while (count == 0 && count_waiting(key) < MAX_WAITING && read_on(subscription, Max(limit, MIN_READ)))
+		positions = lease(key, now, limit, &count);
 	put_events((ReturnSetInfo *) fcinfo->resultinfo, positions, count);
 	identity_restore(&before);
 	return (Datum) 0;
@@ -418,15 +442,15 @@ static bool
 has_events(const Projection *subscription)
 {
 	static SavedPlan select_due = {
-		.sql = "SELECT FROM dugong.deliveries d WHERE d.subscription OPERATOR(pg_catalog.=) $1 AND " IS_DUE " AND NOT " EARLIER_ONE " LIMIT 1",
-		.nargs = 1,
-		.argtypes = {TEXTOID}
+		.sql = "WITH " BLOCKED " SELECT " DUE_DELIVERIES " LIMIT 1",
+		.nargs = 2,
+		.argtypes = {TEXTOID, TIMESTAMPTZOID}
 	};
 	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "dugong wait", ALLOCSET_DEFAULT_SIZES);
 	MemoryContext old = MemoryContextSwitchTo(context);
 	Relation	log = log_open(AccessShareLock);
 	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
-	Datum		name = CStringGetTextDatum(subscription->name);
+	Datum		values[] = {CStringGetTextDatum(subscription->name), TimestampTzGetDatum(GetCurrentTimestamp())};
 	Checkpoint	checkpoint;
 	Identity	before;
 	bool		found;
@@ -434,9 +458,9 @@ has_events(const Projection *subscription)
 	identity_assume(&before, dugong_owner());
 	PushActiveSnapshot(snapshot);
 	SPI_connect();
-	found = plan_execute(&select_due, &name, NULL, true) > 0;
+	found = plan_execute(&select_due, values, NULL, true) > 0;
 	SPI_finish();
-	if (!found)
+	if (!found && count_waiting(values[0]) < MAX_WAITING)
 	{
 		checkpoint_load(&checkpoint, subscription);
 		found = log_last_position(log, snapshot) > checkpoint.position ||
@@ -459,9 +483,11 @@ wait_for(const char *name, int64 timeout)
 
 	for (;;)
 	{
+		const Projection *subscription;
 		long		elapsed;
 
-		if (has_events(find_subscription(name)))
+		subscription = find_subscription(name);
+		if (subscription->state == PROJECTION_RUNNING && has_events(subscription))
 			return;
 		elapsed = TimestampDifferenceMilliseconds(start, GetCurrentTimestamp());
 		if (elapsed >= timeout)
