@@ -93,7 +93,7 @@ sub nothing_is_left
 {
 	my ($client, $what) = @_;
 	happens("$client: all is acknowledged $what", 5,
-		sub { sql("SELECT lag_events + waiting + leased + retrying + dead_letters FROM dugong.subscription_status WHERE subscription = 'mail_$client'") eq '0' });
+		sub { sql("SELECT waiting + leased + retrying + dead_letters FROM dugong.subscription_status WHERE subscription = 'mail_$client'") eq '0' });
 	return;
 }
 
@@ -170,8 +170,8 @@ is_in_order('beside a dead letter');
 my $placed = sql(q{SELECT id FROM dugong.domain_events WHERE type = 'OrderPlaced' ORDER BY position LIMIT 1});
 is(sql("SELECT string_agg(e.type || ' ' || (e.payload ->> 'by') || ' ' || e.correlation_id, ',' ORDER BY e.payload ->> 'by') FROM dugong.effects_of('$placed') e"),
 	join(',', map { "ConfirmationSent mail_$_ " . uuid(0xc0, 1) } @clients), 'effects_of shows what the clients appended, with the correlation id');
-is(sql(q{SELECT count(*) FROM dugong.domain_events p WHERE type = 'OrderPlaced' AND (SELECT count(*) FROM dugong.effects_of(p.id)) <> } . @clients), '0',
-	'each event has its effects once, whatever came twice');
+is(sql(q{SELECT string_agg(DISTINCT n::text, ',') FROM (SELECT count(m.id) AS n FROM dugong.domain_events p LEFT JOIN dugong.domain_events m ON m.triggered_by_event_id = p.id
+	WHERE p.type = 'OrderPlaced' GROUP BY p.id) x}), scalar(@clients), 'each event has its effects once, whatever came twice');
 
 # SIGTERM; another that can handle what was set aside
 end_client($_, 'while it waits') foreach @clients;
