@@ -28,7 +28,7 @@ sandbox() {
 
 	# In the background, so that a signal to us is handled at once, and as a group to be signalled
 	setsid "${user[@]}" env -i --default-signal -C "$SANDBOX/src" \
-		SANDBOX="$SANDBOX" TMPDIR="$SANDBOX/tmp" HOME="$SANDBOX" PATH="$PATH" LANG=C.UTF-8 \
+		SANDBOX="$SANDBOX" TMPDIR="$SANDBOX/tmp" HOME="$SANDBOX" PATH="$PATH" LANG=C.UTF-8 NODE_PATH="${NODE_PATH:-}" \
 		PG_MAJOR="$PG_MAJOR" ONLY="${ONLY:-}" TESTS="${TESTS:-}" COVERAGE="${COVERAGE:-}" DUGONG_SEED="${DUGONG_SEED:-}" DUGONG_STEPS="${DUGONG_STEPS:-}" DUGONG_ROUNDS="${DUGONG_ROUNDS:-}" \
 		bash "$script" "$@" </dev/null &
 	child=$!

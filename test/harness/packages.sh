@@ -52,8 +52,19 @@ if [[ -z $major ]]; then
 fi
 server=postgresql-$major headers=postgresql-server-dev-$major
 
+# The client in Node.  Debian's node-pg cannot be installed beside a nodejs from elsewhere: set NODE_PATH to where there is
+# a pg, or its test is skipped.
+node=(nodejs node-pg)
+if [[ -n $(version nodejs) && -z $(version node-pg) ]]; then
+	[[ -n $(apt-cache show --no-all-versions node-pg 2>/dev/null) ]] || as_root apt-get -qq update >&2
+	if ! apt-get -qq --simulate install --no-install-recommends node-pg >/dev/null 2>&1; then
+		echo "node-pg cannot be installed beside this nodejs" >&2
+		node=()
+	fi
+fi
+
 missing=()
-for package in gcc libc6-dev make perl libipc-run-perl "$server" "$headers" "$server-pgtap"; do
+for package in gcc libc6-dev make perl libipc-run-perl python3 python3-psycopg "${node[@]}" "$server" "$headers" "$server-pgtap"; do
 	[[ -n $(version "$package") ]] || missing+=("$package")
 done
 

@@ -84,6 +84,12 @@ like($out, qr/^Ann\|290\nBea\|100\nCid\|1$/m, 'projections: rebuilt');
 like($out, qr/^Bea\|2$/m, 'projections: one reads what one wrote');
 like($out, qr/^Ann\nBea\nCid$/m, 'projections: an inline one is there at once');
 is($err, '', 'projections: no warning');
+($out, $err) = @{ $output{broker} };
+like($out, qr/^OrderPlaced\|\{"total": 20\}\n1\n0$/m, 'broker: an event is fetched, and acknowledged once');
+like($out, qr/^t\n0\n1\|1\|0\|0$/m, 'broker: one is given back, and does not come soon');
+like($out, qr/^t\|t\n1\nt\nMail\|ConfirmationSent$/m, 'broker: an append is linked, and acknowledged with its cause');
+like($out, qr/^mail\|running\|\d+\|0\|0\|1\|0$/m, 'broker: the status');
+is($err, '', 'broker: no warning');
 is($node->safe_psql('postgres', q{SELECT count(*) FROM pg_roles WHERE rolname !~ '^pg_' AND NOT rolsuper}),
 	'0', 'reference: its roles are dropped');
 
