@@ -219,9 +219,10 @@ read_on(const Projection *subscription, int wanted)
 	reader_read_holes(&reader);
 	if (!is_full(&fetch))
 		reader_read_above(&reader, PG_INT64_MAX);
-	insert_deliveries(&fetch);
+	/* First the checkpoint: if another one has moved it, that is a failure to serialize. */
 	if (fetch.nread > 0 || checkpoint.removed != NIL)
 		checkpoint_save(&checkpoint, subscription, fetch.count);
+	insert_deliveries(&fetch);
 	PopActiveSnapshot();
 	UnregisterSnapshot(fetch.snapshot);
 	table_close(fetch.log, NoLock);
@@ -233,12 +234,14 @@ static void
 give_up(Datum name, TimestampTz now)
 {
 	static SavedPlan update = {
-		.sql = "UPDATE dugong.deliveries d SET dead = true, leased_until = NULL, retry_at = NULL "
+		.sql = "UPDATE dugong.deliveries SET dead = true, leased_until = NULL, retry_at = NULL "
+		"WHERE subscription OPERATOR(pg_catalog.=) $1 AND position OPERATOR(pg_catalog.=) ANY (ARRAY("
+		"SELECT d.position FROM dugong.deliveries d "
 		"WHERE d.subscription OPERATOR(pg_catalog.=) $1 AND d.attempts OPERATOR(pg_catalog.>=) $3 AND NOT d.dead "
 		"AND (d.leased_until IS NULL OR d.leased_until OPERATOR(pg_catalog.<=) $2) "
 		"AND (d.retry_at IS NULL OR d.retry_at OPERATOR(pg_catalog.<=) $2) "
 		"AND NOT EXISTS (SELECT FROM dugong.deliveries b WHERE b.subscription OPERATOR(pg_catalog.=) d.subscription AND "
-		SAME_AGGREGATE("b", "d") " AND b.position OPERATOR(pg_catalog.<) d.position)",
+		SAME_AGGREGATE("b", "d") " AND b.position OPERATOR(pg_catalog.<) d.position) FOR UPDATE SKIP LOCKED))",
 		.nargs = 3,
 		.argtypes = {TEXTOID, TIMESTAMPTZOID, INT4OID}
 	};
@@ -250,21 +253,26 @@ give_up(Datum name, TimestampTz now)
 }
 
 /*
- * Leases what is due, at most so many: their positions, in order.  An attempt
+ * Leases what is due, at most so many: their positions, in order.  It does not
+ * wait for what somebody is acknowledging at this moment, nor does it overtake
+ * that: all earlier ones of an aggregate must be in the same lease.  An attempt
  * counts for the first event of an aggregate; the others may never be reached.
  */
 static int64 *
 lease(Datum name, TimestampTz now, int limit, int *count)
 {
 	static SavedPlan update = {
-		.sql = "WITH " BLOCKED ", due AS MATERIALIZED (SELECT d.position, pg_catalog.row_number() OVER "
-		"(PARTITION BY d.aggregate_id, d.aggregate_type_id, d.tenant_id ORDER BY d.position) AS nth " DUE_DELIVERIES
-		" ORDER BY d.position LIMIT $3), "
+		.sql = "WITH " BLOCKED ", due AS MATERIALIZED (SELECT d.position, d.aggregate_id, d.aggregate_type_id, d.tenant_id "
+		DUE_DELIVERIES " ORDER BY d.position LIMIT $3 FOR UPDATE OF d SKIP LOCKED), "
+		"free AS MATERIALIZED (SELECT u.position, u.nth FROM (SELECT due.*, pg_catalog.row_number() OVER "
+		"(PARTITION BY due.aggregate_id, due.aggregate_type_id, due.tenant_id ORDER BY due.position) AS nth FROM due) u "
+		"WHERE u.nth OPERATOR(pg_catalog.=) (SELECT pg_catalog.count(*) FROM dugong.deliveries b "
+		"WHERE b.subscription OPERATOR(pg_catalog.=) $1 AND " SAME_AGGREGATE("b", "u") " AND b.position OPERATOR(pg_catalog.<=) u.position)), "
 		"leased AS (UPDATE dugong.deliveries d SET leased_until = pg_catalog.clock_timestamp() OPERATOR(pg_catalog.+) "
 		"(SELECT p.visibility_timeout FROM dugong.projections p WHERE p.name OPERATOR(pg_catalog.=) $1), "
-		"retry_at = NULL, attempts = CASE WHEN due.nth OPERATOR(pg_catalog.=) 1 THEN d.attempts OPERATOR(pg_catalog.+) 1 "
-		"ELSE GREATEST(d.attempts, 1) END FROM due "
-		"WHERE d.subscription OPERATOR(pg_catalog.=) $1 AND d.position OPERATOR(pg_catalog.=) due.position RETURNING d.position) "
+		"retry_at = NULL, attempts = CASE WHEN free.nth OPERATOR(pg_catalog.=) 1 THEN d.attempts OPERATOR(pg_catalog.+) 1 "
+		"ELSE GREATEST(d.attempts, 1) END FROM free "
+		"WHERE d.subscription OPERATOR(pg_catalog.=) $1 AND d.position OPERATOR(pg_catalog.=) free.position RETURNING d.position) "
 		"SELECT position FROM leased ORDER BY position",
 		.nargs = 3,
 		.argtypes = {TEXTOID, TIMESTAMPTZOID, INT8OID}
@@ -492,6 +500,7 @@ wait_for(const char *name, int64 timeout)
 		elapsed = TimestampDifferenceMilliseconds(start, GetCurrentTimestamp());
 		if (elapsed >= timeout)
 			return;
+		InvalidateCatalogSnapshot();
 		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
 						 Min(pause, timeout - elapsed), PG_WAIT_EXTENSION);
 		ResetLatch(MyLatch);

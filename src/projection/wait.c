@@ -155,6 +155,7 @@ wait_for(const char *name, int64 timeout, int64 target)
 			check_blocking(name);
 			last_check = elapsed;
 		}
+		InvalidateCatalogSnapshot();
 		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
 						 Min(pause, Max(timeout - elapsed, 1)), PG_WAIT_EXTENSION);
 		ResetLatch(MyLatch);

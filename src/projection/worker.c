@@ -113,6 +113,9 @@ static int64 last_drawn;
 static Candidates in_flight;
 static MemoryContext flight_context;
 
+/* Who was in flight when the worker's marker was put up, and may not have seen it. */
+static Candidates unaware;
+
 /* Settings of the database or the configuration must not change how it works. */
 static void
 pin_settings(void)
@@ -766,6 +769,21 @@ is_failing(void)
 	return failing;
 }
 
+/* Lets appenders find the worker; those in flight may have looked before. */
+static void
+show_marker(void)
+{
+	MemoryContext old;
+
+	wake_register(me.number);
+	transaction_begin("dugong: starting");
+	old = MemoryContextSwitchTo(TopMemoryContext);
+	if (OidIsValid(get_extension_oid("dugong", true)) && log_exists())
+		candidates_list(&unaware);
+	MemoryContextSwitchTo(old);
+	transaction_commit();
+}
+
 /* Somebody else's code may have given up all session locks. */
 static void
 keep_worker_lock(Oid database)
@@ -773,7 +791,24 @@ keep_worker_lock(Oid database)
 	LOCKTAG		tag = private_lock_tag(database, LOCK_WORKER, me.number);
 
 	if (!lock_held_by_me(&tag, ExclusiveLock))
+	{
 		(void) take_worker_lock(database);
+		show_marker();
+	}
+}
+
+/* May one who does not know of the marker have committed since the last poll, or do so? */
+static bool
+is_unaware_appender_left(void)
+{
+	bool		left = unaware.count > 0;
+	int			running = 0;
+
+	for (int i = 0; i < unaware.count; i++)
+		if (candidate_is_running(unaware.xids[i]))
+			unaware.xids[running++] = unaware.xids[i];
+	unaware.count = running;
+	return left;
 }
 
 /* Works until it is time to end. */
@@ -808,6 +843,8 @@ work(Oid database)
 			if (busy || round == ROUND_WORKED)
 				due = Min(due, TimestampTzPlusMilliseconds(last_poll, MIN_PAUSE));
 			keep_worker_lock(database);
+			if (is_unaware_appender_left())
+				due = Min(due, TimestampTzPlusMilliseconds(last_poll, MIN_PAUSE));
 			ResetLatch(MyLatch);
 			woken = round != ROUND_CAUGHT_UP || !nothing_new();
 			if (busy)
@@ -879,7 +916,7 @@ dugong_worker_main(Datum arg)
 	BackgroundWorkerInitializeConnectionByOid(database, InvalidOid, BGWORKER_BYPASS_ALLOWCONN);
 	pin_settings();
 	create_tasks();
-	wake_register(me.number);
+	show_marker();
 	if (prepare_work())
 		work(database);
 	proc_exit(0);
