@@ -10,7 +10,7 @@ use Test::More;
 use Things;
 use Time::HiRes qw(time usleep);
 
-my $seconds = $ENV{DUGONG_WAKE_SECONDS} || 14;    # with preload, and without
+my $seconds = $ENV{DUGONG_WAKE_SECONDS} || 12;    # with preload, and without
 my $appenders = 4;
 my ($node, $listener, %told, @hidden);
 
@@ -219,6 +219,60 @@ sub check
 	return;
 }
 
+# Who has begun to commit before the worker was there, and ends after it has looked, and an appender after a handler that gave up the worker's locks
+sub check_markers
+{
+	my ($appender, $took);
+
+	$node = new_server('markers', "dugong.poll_interval = '1h'", 'dugong.max_workers = 1', 'fsync = off', 'wal_level = replica', 'max_wal_senders = 2', 'synchronous_commit = local');
+	$node->safe_psql('postgres', 'CREATE DATABASE shop');
+	sql('CREATE EXTENSION dugong');
+	create_things($node, 'shop');
+	sql("SELECT dugong.drop_projection(p) FROM unnest('{bank_account,copy,events}'::text[]) p; ALTER SYSTEM SET synchronous_standby_names = 'nobody'");
+	$node->restart;
+	$appender = Sessions->new($node->connstr('shop'), 1);
+	$appender->send_sql(0, 'SET synchronous_commit = on;' . append_thing(1));
+	$node->poll_query_until('shop', "SELECT count(*) = 1 FROM pg_stat_activity WHERE wait_event = 'SyncRep'") or die;
+	{
+		local $ENV{PGOPTIONS} = '-c dugong.max_workers=0';
+		sql(append_thing(2));
+	}
+	is(sql("CALL dugong.wait_for_projection('model'); SELECT count(*) FROM thing_model"), '1', 'an appender is in the midst of its commit when the worker starts');
+	$node->poll_query_until('shop', "SELECT count(*) = 1 FROM pg_stat_activity WHERE backend_type = 'dugong worker' AND state = 'idle'") or die;
+	sql('ALTER SYSTEM RESET synchronous_standby_names');
+	$node->reload;
+	$appender->wait_for(0, 10) or die;
+	is(projected_within(2, 3), 1, 'its event does not wait for the next poll');
+	$appender->close_all;
+
+	sql(<<~'SQL');
+		CREATE FUNCTION unlock(e dugong.domain_event) RETURNS void LANGUAGE sql AS $$ SELECT pg_advisory_unlock_all() $$;
+		SELECT dugong.create_projection('unlock', 'Thing', event_handler => 'unlock(dugong.domain_event)');
+		CALL dugong.wait_for_projection('unlock');
+		SQL
+	my $late = 0;
+	foreach my $n (3 .. 5)
+	{
+		usleep(200_000);
+		sql(append_thing($n));
+		$late++ if !projected_within($n, 2);
+	}
+	is($late, 0, 'after pg_advisory_unlock_all in a handler the worker is woken all the same');
+	$node->stop;
+	return;
+}
+
+# Does the query model have so many things soon?
+sub projected_within
+{
+	my ($things, $limit) = @_;
+	my $deadline = time + $limit;
+
+	usleep(20_000) while sql('SELECT count(*) FROM thing_model') ne $things && time < $deadline;
+	return sql('SELECT count(*) FROM thing_model') eq $things ? 1 : 0;
+}
+
+check_markers();
 check('plain');
 check('preloaded', "shared_preload_libraries = 'dugong'");
 done_testing();
