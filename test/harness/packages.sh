@@ -30,9 +30,24 @@ version() {
 # The package of a server creates a cluster and starts it, unless told not to
 forbid_cluster() {
 	directory=/etc/postgresql-common/createcluster.d
-	trap allow_cluster EXIT
+	trap allow EXIT
 	as_root mkdir -p "$directory"
 	as_root tee "$directory/dugong-test.conf" >/dev/null <<<'create_main_cluster = false'
+}
+
+# The package of pgbouncer starts it, too
+forbid_services() {
+	policy=/usr/sbin/policy-rc.d
+	[[ ! -e $policy ]] || return 0
+	trap allow EXIT
+	as_root tee "$policy" >/dev/null <<<$'#!/bin/sh\nexit 101'
+	as_root chmod 755 "$policy"
+	forbidden=1
+}
+
+allow() {
+	[[ -z ${directory:-} ]] || allow_cluster
+	[[ -z ${forbidden:-} ]] || as_root rm -f "$policy"
 }
 
 allow_cluster() {
@@ -64,7 +79,7 @@ if [[ -n $(version nodejs) && -z $(version node-pg) ]]; then
 fi
 
 missing=()
-for package in gcc libc6-dev make perl libipc-run-perl python3 python3-psycopg "${node[@]}" "$server" "$headers" "$server-pgtap"; do
+for package in gcc libc6-dev make perl libipc-run-perl python3 python3-psycopg pgbouncer "${node[@]}" "$server" "$headers" "$server-pgtap"; do
 	[[ -n $(version "$package") ]] || missing+=("$package")
 done
 
@@ -77,6 +92,7 @@ if ((${#missing[@]})); then
 	echo "installing ${missing[*]}" >&2
 	as_root apt-get -qq update >&2
 	[[ -n $(version "$server") ]] || forbid_cluster
+	[[ -n $(version pgbouncer) ]] || forbid_services
 	as_root env DEBIAN_FRONTEND=noninteractive \
 		apt-get -qq install -y --no-install-recommends "${missing[@]}" </dev/null >/dev/null
 fi
