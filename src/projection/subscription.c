@@ -50,8 +50,8 @@ PG_FUNCTION_INFO_V1(dugong_wait_for_events);
 /* So many events may wait for an aggregate's turn before no more are read. */
 #define MAX_WAITING 10000
 
-/* If nothing is due, so many events are read at least. */
-#define MIN_READ 1000
+/* If nothing of what was read is due, so many more are read at a time. */
+#define MANY 1000
 
 /* ms between two looks of wait_for_events(): doubles */
 #define MIN_WAIT 1
@@ -370,7 +370,8 @@ dugong_fetch_events(PG_FUNCTION_ARGS)
 	identity_assume(&before, dugong_owner());
 	give_up(key, now);
 	positions = lease(key, now, limit, &count);
-	while (count == 0 && count_waiting(key) < MAX_WAITING && read_on(subscription, Max(limit, MIN_READ)))
+	for (int read = limit; count == 0 && count_waiting(key) < MAX_WAITING && read_on(subscription, read);
+		 read = Max(limit, MANY))
 		positions = lease(key, now, limit, &count);
 	put_events((ReturnSetInfo *) fcinfo->resultinfo, positions, count);
 	identity_restore(&before);
