@@ -30,6 +30,7 @@
 #include "projection/failure.h"
 #include "projection/parked.h"
 #include "projection/reader.h"
+#include "projection/suspect.h"
 #include "projection/work.h"
 #include "store/log.h"
 #include "utils/builtins.h"
@@ -171,10 +172,18 @@ only_change(Batch *batch)
 	return NULL;
 }
 
+static bool
+failure_is_death(const ErrorData *error)
+{
+	return error->sqlerrcode == ERRCODE_CRASH_SHUTDOWN;
+}
+
 /* Is an error that of the event, so that the projection may go on without it? */
 static bool
 is_events_fault(const Batch *batch, const ErrorData *error)
 {
+	if (failure_is_death(error))
+		return true;
 	switch (failure_class(error))
 	{
 		case FAILURE_OF_SERVER:
@@ -187,12 +196,26 @@ is_events_fault(const Batch *batch, const ErrorData *error)
 	return true;
 }
 
+/* What stands for the error that nobody lived to raise. */
+static ErrorData *
+death_error(int deaths)
+{
+	ErrorData  *error = palloc0(sizeof(ErrorData));
+
+	error->elevel = ERROR;
+	error->sqlerrcode = ERRCODE_CRASH_SHUTDOWN;
+	error->message = psprintf("the server process died %d times while this event was handled", deaths);
+	error->assoc_context = CurrentMemoryContext;
+	return error;
+}
+
 /* Handles the one event of the batch, or sets its aggregate aside. */
 static void
 handle_isolated(Batch *batch)
 {
 	Change	   *change = only_change(batch);
-	ErrorData  *error = attempt(do_work, batch);
+	int			deaths = change ? suspect_event(&change->event_id) : 0;
+	ErrorData  *error = deaths < MAX_DEATHS ? attempt(do_work, batch) : death_error(deaths);
 	Parked		parked;
 
 	if (error == NULL)
@@ -202,7 +225,7 @@ handle_isolated(Batch *batch)
 	parked.key = change->key;
 	parked.first = change->first;
 	parked.last = change->last;
-	parked.attempts = 1;
+	parked.attempts = failure_is_death(error) ? dugong_max_attempts : 1;
 	parked_add(batch->projection->name, &parked, &change->event_id, error);
 	failure_record(batch->projection->name, error, 0);
 	change->built = 0;
@@ -418,8 +441,10 @@ retry_locked(Batch *batch, BatchOutcome *outcome)
 	change = only_change(batch);
 	if (change != NULL)
 	{
+		int			deaths = suspect_event(&change->event_id);
+
 		work_prepare(&batch->work, true);
-		error = attempt(do_work, batch);
+		error = deaths < MAX_DEATHS ? attempt(do_work, batch) : death_error(deaths);
 	}
 	outcome->handled = batch->nhandled;
 	if (error == NULL)
@@ -427,11 +452,11 @@ retry_locked(Batch *batch, BatchOutcome *outcome)
 		advance_parked(batch, &parked);
 		return BATCH_MORE;
 	}
-	if (failure_class(error) == FAILURE_OF_SERVER)
+	if (failure_class(error) == FAILURE_OF_SERVER && !failure_is_death(error))
 		ReThrowError(error);
 	if (!projection_is_of_states(batch->projection))
 		parked.first = change->first;
-	parked.attempts++;
+	parked.attempts = failure_is_death(error) ? dugong_max_attempts : parked.attempts + 1;
 	parked_add(batch->projection->name, &parked, &change->event_id, error);
 	return BATCH_MORE;
 }
