@@ -799,17 +799,34 @@ show_marker(void)
 	transaction_commit();
 }
 
-/* Somebody else's code may have given up all session locks. */
-static void
+/* Takes the worker's lock.  Who only looks for a worker has it for a moment, too. */
+static bool
+become_worker(Oid database)
+{
+	for (int i = 0; i < 5; i++)
+	{
+		if (take_worker_lock(database))
+			return true;
+		pg_usleep(2000L);
+	}
+	return false;
+}
+
+/*
+ * Somebody else's code may have given up all session locks.  False if another
+ * worker has come for it: that one does the rest.
+ */
+static bool
 keep_worker_lock(Oid database)
 {
 	LOCKTAG		tag = private_lock_tag(database, LOCK_WORKER, me.number);
 
-	if (!lock_held_by_me(&tag, ExclusiveLock))
-	{
-		(void) take_worker_lock(database);
-		show_marker();
-	}
+	if (lock_held_by_me(&tag, ExclusiveLock))
+		return true;
+	if (!become_worker(database))
+		return false;
+	show_marker();
+	return true;
 }
 
 /* May one who does not know of the marker have committed since the last poll, or do so? */
@@ -857,7 +874,8 @@ work(Oid database)
 			/* What it has set aside in this round it did not know before. */
 			if (busy || round == ROUND_WORKED)
 				due = Min(due, TimestampTzPlusMilliseconds(last_poll, MIN_PAUSE));
-			keep_worker_lock(database);
+			if (!keep_worker_lock(database))
+				return;
 			if (is_unaware_appender_left())
 				due = Min(due, TimestampTzPlusMilliseconds(last_poll, MIN_PAUSE));
 			ResetLatch(MyLatch);
@@ -896,19 +914,6 @@ database_exists(Oid database, Oid tablespace)
 	struct stat status;
 
 	return stat(GetDatabasePath(database, tablespace), &status) == 0;
-}
-
-/* Takes the worker's lock.  Who only looks for a worker has it for a moment, too. */
-static bool
-become_worker(Oid database)
-{
-	for (int i = 0; i < 5; i++)
-	{
-		if (take_worker_lock(database))
-			return true;
-		pg_usleep(2000L);
-	}
-	return false;
 }
 
 /*

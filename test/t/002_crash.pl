@@ -157,10 +157,8 @@ $node->safe_psql('shop', 'CREATE EXTENSION dugong; CREATE TABLE acknowledged (id
 $node->safe_psql('shop', join('', map { "SELECT bank_open_account('Owner $_', 1000, '" . uuid(1, $_) . "');" } 1 .. $accounts));
 wait_for_equality($node, 'shop', 'accounts opened');
 
-run_round(1, 'worker killed', sub {
-	my $pid = wait_for_worker($node, 'shop');
-	is(kill('KILL', $pid), 1, 'worker killed');
-});
+my $worker = wait_for_worker($node, 'shop');
+run_round(1, 'worker killed', sub { is(kill('KILL', $worker), 1, 'worker killed'); });
 run_round(2, 'server killed', sub {
 	$node->stop('immediate');
 	$node->start;
