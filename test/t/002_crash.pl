@@ -8,7 +8,7 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 use Time::HiRes qw(usleep);
 
-my ($clients, $commands, $accounts) = (8, 125, 20);
+my ($clients, $commands, $accounts) = (8, 500, 20);
 my $node = new_server('main', 'restart_after_crash = on', 'fsync = on', "dugong.poll_interval = '1h'");
 my $dir = PostgreSQL::Test::Utils::tempdir();
 
