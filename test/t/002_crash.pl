@@ -55,7 +55,7 @@ sub run_client
 			$done{$1} = 1 if $line =~ /^ack (\S+)$/;
 		}
 		@todo = grep { !$done{ $_->[0] } } @todo;
-		PostgreSQL::Test::Utils::append_to_file("$dir/acknowledged", join('', map { "$_\n" } keys %done));
+		PostgreSQL::Test::Utils::append_to_file("$dir/acknowledged.$client", join('', map { "$_\n" } keys %done));
 		# Anything but a lost connection is a failure; psql may also end with 3 when it could not send any more.
 		if ($status >> 8 == 3 && slurp_file("$output.err") =~ /ERROR: /)
 		{
@@ -127,7 +127,7 @@ sub check
 			}
 		}
 	}
-	my %ids = map { $_ => 1 } split /\n/, slurp_file("$dir/acknowledged");
+	my %ids = map { $_ => 1 } map { split /\n/, slurp_file($_) } glob "$dir/acknowledged.*";
 	is(scalar keys %ids, $round * $clients * $commands, "$name: all commands were recorded");
 	$node->safe_psql('shop', "TRUNCATE acknowledged; INSERT INTO acknowledged VALUES " . join(',', map { "('$_')" } keys %ids));
 	is($node->safe_psql('shop',
