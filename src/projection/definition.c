@@ -58,22 +58,6 @@ PG_FUNCTION_INFO_V1(dugong_discard_dead_letter);
 /* "projection-" and the name are a channel. */
 #define MAX_NAME_LENGTH (NAMEDATALEN - 1 - (int) strlen("projection-"))
 
-/* Runs a statement on dugong's tables, as their owner; returns its number of rows. */
-static int64
-execute_as_owner(SavedPlan *statement, Datum *values, const bool *nulls)
-{
-	Identity	before;
-	int64		nrows;
-
-	identity_assume(&before, dugong_owner());
-	SPI_connect();
-	nrows = plan_execute(statement, values, nulls, false);
-	SPI_finish();
-	identity_restore(&before);
-	CommandCounterIncrement();
-	return nrows;
-}
-
 /* Has the workers look for what is new when the transaction commits. */
 static void
 wake_workers(void)

@@ -31,6 +31,7 @@
 #include "projection/launch.h"
 #include "store/home.h"
 #include "store/log.h"
+#include "store/ownership.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
@@ -216,18 +217,6 @@ launch_init(void)
 	RegisterXactCallback(at_transaction_event, NULL);
 }
 
-static void
-execute_as_owner(SavedPlan *statement)
-{
-	Identity	before;
-
-	identity_assume(&before, dugong_owner());
-	SPI_connect();
-	plan_execute(statement, NULL, NULL, false);
-	SPI_finish();
-	identity_restore(&before);
-}
-
 /*
  * dugong.start_workers(): declares that the log may be consumed here, as after
  * a restore, and starts the worker when the transaction commits.  CREATE
@@ -241,7 +230,7 @@ dugong_start_workers(PG_FUNCTION_ARGS)
 	if (!creating_extension)
 	{
 		home_claim();
-		execute_as_owner(&delete_stop);
+		(void) execute_as_owner(&delete_stop, NULL, NULL);
 	}
 	launch_want_worker();
 	PG_RETURN_VOID();
@@ -260,7 +249,7 @@ dugong_stop_workers(PG_FUNCTION_ARGS)
 		"WHERE NOT EXISTS (SELECT 1 FROM dugong.stopped_workers)"
 	};
 
-	execute_as_owner(&insert_stop);
+	(void) execute_as_owner(&insert_stop, NULL, NULL);
 	Async_Notify(WORKER_CHANNEL, "");
 	stop_wanted = true;
 	PG_RETURN_VOID();

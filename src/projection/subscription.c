@@ -24,22 +24,20 @@
 #include "funcapi.h"
 #include "guc.h"
 #include "miscadmin.h"
-#include "pgstat.h"
 #include "projection/checkpoint.h"
 #include "projection/projection.h"
 #include "projection/reader.h"
-#include "storage/latch.h"
 #include "store/domain_event.h"
 #include "store/ownership.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
-#include "utils/inval.h"
 #include "utils/memutils.h"
 #include "tcop/pquery.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 #include "util/args.h"
 #include "util/identity.h"
+#include "util/pause.h"
 #include "util/plan.h"
 
 PG_FUNCTION_INFO_V1(dugong_fetch_events);
@@ -378,20 +376,6 @@ dugong_fetch_events(PG_FUNCTION_ARGS)
 	return (Datum) 0;
 }
 
-static int64
-execute_as_owner(SavedPlan *statement, Datum *values, const bool *nulls)
-{
-	Identity	before;
-	int64		nrows;
-
-	identity_assume(&before, dugong_owner());
-	SPI_connect();
-	nrows = plan_execute(statement, values, nulls, false);
-	SPI_finish();
-	identity_restore(&before);
-	return nrows;
-}
-
 /* ack(subscription, event_ids): how many were delivered and not yet acknowledged */
 Datum
 dugong_ack(PG_FUNCTION_ARGS)
@@ -501,12 +485,7 @@ wait_for(const char *name, int64 timeout)
 		elapsed = TimestampDifferenceMilliseconds(start, GetCurrentTimestamp());
 		if (elapsed >= timeout)
 			return;
-		InvalidateCatalogSnapshot();
-		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
-						 Min(pause, timeout - elapsed), PG_WAIT_EXTENSION);
-		ResetLatch(MyLatch);
-		CHECK_FOR_INTERRUPTS();
-		AcceptInvalidationMessages();
+		pause_for(Min(pause, timeout - elapsed));
 		pause = Min(pause * 2, MAX_WAIT);
 	}
 }

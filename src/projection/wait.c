@@ -16,24 +16,22 @@
 #include "errors.h"
 #include "fmgr.h"
 #include "miscadmin.h"
-#include "pgstat.h"
 #include "projection/checkpoint.h"
 #include "projection/launch.h"
 #include "projection/projection.h"
-#include "storage/latch.h"
 #include "storage/lock.h"
 #include "storage/proc.h"
 #include "store/log.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
-#include "utils/inval.h"
 #include "utils/memutils.h"
 #include "tcop/pquery.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 #include "util/args.h"
 #include "util/identity.h"
+#include "util/pause.h"
 
 PG_FUNCTION_INFO_V1(dugong_wait_for_projection);
 
@@ -155,12 +153,7 @@ wait_for(const char *name, int64 timeout, int64 target)
 			check_blocking(name);
 			last_check = elapsed;
 		}
-		InvalidateCatalogSnapshot();
-		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
-						 Min(pause, Max(timeout - elapsed, 1)), PG_WAIT_EXTENSION);
-		ResetLatch(MyLatch);
-		CHECK_FOR_INTERRUPTS();
-		AcceptInvalidationMessages();
+		pause_for(Min(pause, Max(timeout - elapsed, 1)));
 		pause = Min(pause * 2, MAX_WAIT);
 	}
 }

@@ -7,10 +7,12 @@
  */
 #include "postgres.h"
 
+#include "access/xact.h"
 #include "miscadmin.h"
 #include "store/log.h"
 #include "store/ownership.h"
 #include "utils/acl.h"
+#include "util/identity.h"
 
 /* Has the current user the rights of an owner? */
 bool
@@ -47,4 +49,25 @@ owner_argument(FunctionCallInfo fcinfo, int number)
 		return NULL;
 	check_is_member_of_role(GetUserId(), PG_GETARG_OID(number));
 	return GetUserNameFromId(PG_GETARG_OID(number), false);
+}
+
+/*
+ * Runs a statement on dugong's tables, as their owner.  Returns its number of
+ * rows; what it has done is seen by what follows.
+ *
+ * values, nulls: as plan_execute().
+ */
+int64
+execute_as_owner(SavedPlan *statement, Datum *values, const bool *nulls)
+{
+	Identity	before;
+	int64		nrows;
+
+	identity_assume(&before, dugong_owner());
+	SPI_connect();
+	nrows = plan_execute(statement, values, nulls, false);
+	SPI_finish();
+	identity_restore(&before);
+	CommandCounterIncrement();
+	return nrows;
 }
