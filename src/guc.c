@@ -22,6 +22,7 @@ char	   *dugong_metadata;
 bool		dugong_allow_drop;
 bool		dugong_preloaded;
 int			dugong_notify;
+int			dugong_notify_payload;
 int			dugong_batch_size;
 int			dugong_poll_interval;
 int			dugong_max_attempts;
@@ -86,6 +87,12 @@ static const struct config_enum_entry notify_modes[] = {
 	{NULL, 0, false}
 };
 
+static const struct config_enum_entry notify_payloads[] = {
+	{"summary", PAYLOAD_SUMMARY, false},
+	{"message", PAYLOAD_MESSAGE, false},
+	{NULL, 0, false}
+};
+
 static void
 define_behaviour(void)
 {
@@ -103,6 +110,11 @@ define_behaviour(void)
 							 "Who notifies the channels of aggregate types and projections.",
 							 "auto: the background worker, once per batch; always: also each commit that appends; off: nobody.",
 							 &dugong_notify, NOTIFY_AUTO, notify_modes, PGC_USERSET, 0,
+							 NULL, NULL, NULL);
+	DefineCustomEnumVariable("dugong.notify_payload",
+							 "What a commit sends under dugong.notify = always.",
+							 "summary: the last position and how many, once per channel; message: each event.",
+							 &dugong_notify_payload, PAYLOAD_SUMMARY, notify_payloads, PGC_USERSET, 0,
 							 NULL, NULL, NULL);
 	DefineCustomIntVariable("dugong.batch_size",
 							"Number of events that a projection handles in one transaction.",

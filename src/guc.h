@@ -24,7 +24,14 @@ typedef enum NotifyMode
 	NOTIFY_OFF
 } NotifyMode;
 
+typedef enum NotifyPayload
+{
+	PAYLOAD_SUMMARY,			/* how many events, and the last position */
+	PAYLOAD_MESSAGE				/* each event */
+} NotifyPayload;
+
 extern int	dugong_notify;		/* NotifyMode */
+extern int	dugong_notify_payload;	/* NotifyPayload */
 extern int	dugong_batch_size;	/* events that a projection takes per transaction */
 extern int	dugong_poll_interval;	/* ms between two polls nobody asked for */
 extern int	dugong_max_attempts;	/* at what a projection has set aside */

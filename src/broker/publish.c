@@ -6,8 +6,9 @@
  * many events, and the last position.  Whether to notify is decided when the
  * transaction commits (mostly not: a commit that notifies holds a lock of the
  * whole server, so the worker does it, projection/announce.c).  So there is at
- * most one NOTIFY per transaction and channel, none for what a savepoint took back, and PREPARE TRANSACTION stays
- * legal: a prepared transaction publishes nothing, the workers' poll finds it.
+ * most one NOTIFY per transaction and channel unless messages are asked for,
+ * none for what a savepoint took back, and PREPARE TRANSACTION stays legal: a
+ * prepared transaction publishes nothing, the workers' poll finds it.
  *
  * A mark belongs to the subtransaction nesting level that made it.  It moves
  * to the parent's level when the subtransaction commits and goes when it
@@ -17,6 +18,7 @@
 
 #include "access/htup_details.h"
 #include "access/xact.h"
+#include "broker/message.h"
 #include "broker/publish.h"
 #include "commands/async.h"
 #include "commands/trigger.h"
@@ -26,7 +28,6 @@
 #include "store/log.h"
 #include "store/restore.h"
 #include "utils/builtins.h"
-#include "utils/json.h"
 #include "utils/memutils.h"
 
 PG_FUNCTION_INFO_V1(dugong_event_mark);
@@ -36,7 +37,7 @@ typedef struct Mark
 	const AggregateType *type;
 	int			level;			/* subtransaction nesting level */
 	int64		position;		/* the last */
-	int64		count;
+	int64		count;			/* but for those sent one by one, message.c */
 } Mark;
 
 /* List of Mark, one per type and level, in TopTransactionContext */
@@ -90,6 +91,19 @@ mark_add(Mark *mark, int64 position, int64 count)
 	mark->count += count;
 }
 
+/* Do commits notify?  Not of what a restore brings back. */
+static bool
+sends(void)
+{
+	return dugong_notify == NOTIFY_ALWAYS && !restore_in_progress();
+}
+
+static bool
+sends_messages(void)
+{
+	return sends() && dugong_notify_payload == PAYLOAD_MESSAGE;
+}
+
 /* AFTER INSERT row trigger of dugong.event_log. */
 Datum
 dugong_event_mark(PG_FUNCTION_ARGS)
@@ -97,7 +111,8 @@ dugong_event_mark(PG_FUNCTION_ARGS)
 	TriggerData *trigger = (TriggerData *) fcinfo->context;
 	TupleDesc	desc;
 	const AggregateType *type;
-	Datum		position;
+	Mark	   *mark;
+	int64		position;
 	bool		isnull;
 
 	if (!CALLED_AS_TRIGGER(fcinfo) ||
@@ -114,9 +129,10 @@ dugong_event_mark(PG_FUNCTION_ARGS)
 														   LOG_AGGREGATE_TYPE_ID, desc, &isnull)));
 	if (type == NULL)
 		return PointerGetDatum(NULL);	/* a restore that loads the log first */
-	position = heap_getattr(trigger->tg_trigtuple, LOG_POSITION, desc, &isnull);
-	mark_add(mark_get(type, GetCurrentTransactionNestLevel()),
-			 DatumGetInt64(position), 1);
+	position = DatumGetInt64(heap_getattr(trigger->tg_trigtuple, LOG_POSITION, desc, &isnull));
+	mark = mark_get(type, GetCurrentTransactionNestLevel());
+	if (!sends_messages() || !message_note(type, trigger->tg_trigtuple, trigger->tg_relation, position))
+		mark_add(mark, position, 1);
 	if (hook)
 		hook(type, trigger->tg_trigtuple);
 	return PointerGetDatum(NULL);
@@ -135,6 +151,7 @@ at_subtransaction_end(SubXactEvent event, SubTransactionId mine,
 
 	if (event != SUBXACT_EVENT_COMMIT_SUB && event != SUBXACT_EVENT_ABORT_SUB)
 		return;
+	messages_at_subtransaction_end(event == SUBXACT_EVENT_COMMIT_SUB, level);
 	foreach(cell, marks)
 	{
 		Mark	   *mark = lfirst(cell);
@@ -155,19 +172,14 @@ at_subtransaction_end(SubXactEvent event, SubTransactionId mine,
 	}
 }
 
-/*
- * Queues a notification, for when the transaction commits:
- * {key: name, "position": last, "count": events}.
- */
+/* Queues a notification in the short form, for when the transaction commits. */
 void
 publish_notify(const char *channel, const char *key, const char *name, int64 position, int64 count)
 {
 	StringInfoData payload;
 
 	initStringInfo(&payload);
-	appendStringInfo(&payload, "{\"%s\": ", key);
-	escape_json(&payload, name);
-	appendStringInfo(&payload, ", \"position\": " INT64_FORMAT ", \"count\": " INT64_FORMAT "}", position, count);
+	message_summary(&payload, key, name, position, count);
 	Async_Notify(channel, payload.data);
 	pfree(payload.data);
 }
@@ -179,18 +191,19 @@ publish_notify(const char *channel, const char *key, const char *name, int64 pos
 static void
 publish_mark(const Mark *mark)
 {
-	publish_notify(mark->type->channel, "aggregateType", text_to_cstring(mark->type->name),
-				   mark->position, mark->count);
+	if (mark->count > 0)
+		publish_notify(mark->type->channel, "aggregateType", text_to_cstring(mark->type->name),
+					   mark->position, mark->count);
 }
 
-/* Under dugong.notify = always.  A transaction that restores rows publishes nothing. */
 static void
 publish_marks(void)
 {
 	ListCell   *cell;
 
-	if (dugong_notify != NOTIFY_ALWAYS || restore_in_progress())
+	if (!sends())
 		return;
+	messages_send();
 	foreach(cell, marks)
 		publish_mark(lfirst(cell));
 }
@@ -207,6 +220,7 @@ at_transaction_event(XactEvent event, void *arg)
 		case XACT_EVENT_PREPARE:
 		case XACT_EVENT_ABORT:
 			marks = NIL;		/* the memory goes with the transaction */
+			messages_forget();
 			break;
 		default:
 			break;
