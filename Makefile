@@ -29,8 +29,9 @@ SQL_PARTS = \
 	bank_account/query_model.sql \
 	footer.sql
 
-DATA = $(wildcard src/sql/dugong--*--*.sql)
+# Versions that were released, as they were, and the ways from one to the next
 DATA_built = $(EXTENSION)--$(EXTVERSION).sql
+DATA = $(filter-out %/$(DATA_built),$(sort $(wildcard src/sql/released/*.sql src/sql/upgrade/*.sql)))
 
 # A build with fault points has its own isolation tests
 ISOLATION_DIR = $(if $(FAULT_POINTS),test/fault,test/isolation)
