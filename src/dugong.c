@@ -20,6 +20,7 @@
 #include "store/event_type.h"
 #include "store/guard.h"
 #include "store/restore.h"
+#include "util/names.h"
 
 PG_MODULE_MAGIC;
 
@@ -29,6 +30,7 @@ void
 _PG_init(void)
 {
 	guc_init();
+	names_init();
 	aggregate_type_init();
 	event_type_init();
 	fingerprint_init();

@@ -14,7 +14,6 @@
 #include "store/aggregate_type.h"
 #include "store/domain_event.h"
 #include "utils/builtins.h"
-#include "utils/syscache.h"
 #include "utils/typcache.h"
 
 /* Where each attribute stands in the log; 0 = it comes from the type. */
@@ -24,20 +23,6 @@ static const LogColumn log_columns[EVENT_NATTRIBUTES] = {
 	LOG_TRIGGERED_BY_EVENT_ID, LOG_TRIGGERED_BY_USER_ID, LOG_METADATA,
 	LOG_POSITION
 };
-
-Oid
-domain_event_typeid(void)
-{
-	Oid			typeid = GetSysCacheOid2(TYPENAMENSP, Anum_pg_type_oid,
-										 CStringGetDatum("domain_event"),
-										 ObjectIdGetDatum(dugong_namespace()));
-
-	if (!OidIsValid(typeid))
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_OBJECT),
-				 errmsg("type \"dugong.domain_event\" does not exist")));
-	return typeid;
-}
 
 /* Opens a reader for the time of a statement, in the current memory context. */
 void

@@ -50,7 +50,6 @@ typedef struct EventReader
 	Upcaster	upcaster;
 } EventReader;
 
-extern Oid	domain_event_typeid(void);
 extern void event_reader_open(EventReader *reader);
 extern void event_reader_close(EventReader *reader);
 extern void event_reader_fields(EventReader *reader, const LogRow *row, EventFields *fields);

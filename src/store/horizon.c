@@ -70,6 +70,26 @@ horizon_move_sequence(int64 position)
 }
 
 /*
+ * The last position drawn, after the log was seen to go beyond it: others may
+ * just have drawn, or somebody has set the sequence back.
+ */
+static int64
+check_sequence(Relation log)
+{
+	int64		highest = log_last_position(log, SnapshotAny);
+	int64		last = horizon_last_drawn();
+
+	if (last >= highest)
+		return last;
+	ereport(LOG,
+			(errmsg("moved the sequence of positions from " INT64_FORMAT " to " INT64_FORMAT,
+					last, highest),
+			 errdetail("The log goes up to there.")));
+	horizon_move_sequence(highest);
+	return highest;
+}
+
+/*
  * Publishes a position that all those of this transaction will be above.
  * Called before each is drawn; only the first call does anything.
  */
@@ -77,23 +97,14 @@ void
 horizon_publish(Relation log)
 {
 	static LOCKTAG published;
-	int64		highest;
 	int64		last;
 
 	/* A savepoint that is rolled back gives the lock up. */
 	if (published.locktag_field4 != 0 && lock_held_by_me(&published, ShareLock))
 		return;
-	highest = log_last_position(log, SnapshotAny);
 	last = horizon_last_drawn();
-	if (last < highest)
-	{
-		ereport(LOG,
-				(errmsg("moved the sequence of positions from " INT64_FORMAT " to " INT64_FORMAT,
-						last, highest),
-				 errdetail("The log goes up to there.")));
-		horizon_move_sequence(highest);
-		last = highest;
-	}
+	if (log_has_beyond(log, last))
+		last = check_sequence(log);
 	published = private_lock_tag(MyDatabaseId, LOCK_HORIZON, (uint64) last);
 	(void) LockAcquire(&published, ShareLock, false, false);
 }

@@ -23,26 +23,6 @@
 #include "utils/snapmgr.h"
 #include "utils/syscache.h"
 
-Oid
-dugong_namespace(void)
-{
-	return get_namespace_oid("dugong", false);
-}
-
-/* The relation of that name in schema dugong; an error if it is gone. */
-Oid
-dugong_relid(const char *name)
-{
-	Oid			relid = get_relname_relid(name, dugong_namespace());
-
-	if (!OidIsValid(relid))
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_TABLE),
-				 errmsg("relation \"dugong.%s\" does not exist", name),
-				 errhint("Execute CREATE EXTENSION dugong.")));
-	return relid;
-}
-
 /* Is the log there, under its name? */
 bool
 log_exists(void)
@@ -284,6 +264,19 @@ log_last_position(Relation log, Snapshot snapshot)
 		position = DatumGetInt64(slot_getattr(scan.slot, LOG_POSITION, &isnull));
 	log_scan_end(&scan);
 	return position;
+}
+
+/* Are there rows beyond a position, whoever wrote them?  Cheaper than finding the last one. */
+bool
+log_has_beyond(Relation log, int64 position)
+{
+	LogScan		scan;
+	bool		found;
+
+	log_scan_positions(&scan, log, position + 1, PG_INT64_MAX, ForwardScanDirection, SnapshotAny);
+	found = log_scan_next(&scan);
+	log_scan_end(&scan);
+	return found;
 }
 
 /* Finds the last event of an aggregate that the snapshot sees. */

@@ -16,6 +16,7 @@
 #include "utils/snapshot.h"
 #include "utils/timestamp.h"
 #include "utils/uuid.h"
+#include "util/names.h"
 
 /* Columns of dugong.event_log, in their order (src/sql/store/log.sql). */
 typedef enum LogColumn
@@ -72,8 +73,6 @@ typedef struct LogScan
 	ScanDirection direction;
 } LogScan;
 
-extern Oid	dugong_namespace(void);
-extern Oid	dugong_relid(const char *name);
 extern Oid	dugong_owner(void);
 extern bool log_exists(void);
 extern Relation log_open(LOCKMODE lockmode);
@@ -102,6 +101,7 @@ extern void log_row_set(LogRow *row, LogColumn column, Datum value);
 extern void log_row_from_slot(LogRow *row, TupleTableSlot *slot);
 extern void log_row_key(const LogRow *row, AggregateKey *key);
 extern int64 log_last_position(Relation log, Snapshot snapshot);
+extern bool log_has_beyond(Relation log, int64 position);
 extern void aggregate_head(Relation log, const AggregateKey *key,
 						   Snapshot snapshot, AggregateHead *head);
 extern Snapshot snapshot_register_latest(void);
