@@ -14,6 +14,7 @@
 #include "aggregate/snapshot.h"
 #include "errors.h"
 #include "miscadmin.h"
+#include "store/append.h"
 #include "store/domain_event.h"
 #include "utils/builtins.h"
 #include "utils/datum.h"
@@ -150,6 +151,7 @@ apply_event(Aggregate *aggregate, const LogRow *row, EventReader *reader)
 			keep_value(aggregate, &fold->result, &aggregate->last, &aggregate->last_isnull, state, false);
 	}
 	aggregate->sequence_number++;
+	aggregate->timestamp = DatumGetTimestampTz(log_row_value(row, LOG_TIMESTAMP));
 	MemoryContextSwitchTo(old);
 	MemoryContextReset(aggregate->event_context);
 	error_context_stack = callback.previous;
@@ -253,8 +255,25 @@ aggregate_build_current(Aggregate *aggregate)
 	Snapshot	snapshot;
 
 	CommandCounterIncrement();
+	aggregate->appends = append_count();
 	snapshot = RegisterSnapshot(GetTransactionSnapshot());
 	aggregate_build(aggregate, log, NULL, snapshot);
 	UnregisterSnapshot(snapshot);
 	table_close(log, NoLock);
+	aggregate->is_current = true;
+}
+
+/*
+ * The last event of an aggregate that aggregate_build_current() has built
+ * while its lock was held; NULL if it may be another now: this session may
+ * have appended since.
+ */
+const AggregateHead *
+aggregate_known_head(const Aggregate *aggregate, AggregateHead *head)
+{
+	if (!aggregate->is_current || aggregate->timestamp == 0 || aggregate->appends != append_count())
+		return NULL;
+	head->sequence_number = aggregate->sequence_number;
+	head->timestamp = aggregate->timestamp;
+	return head;
 }

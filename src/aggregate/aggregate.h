@@ -25,6 +25,9 @@ typedef struct Aggregate
 	bool		isnull;			/* no event yet, or deleted */
 	Datum		last;			/* the last living state, if isnull */
 	bool		last_isnull;
+	TimestampTz timestamp;		/* of the last event folded; 0 = not known */
+	uint64		appends;		/* the session's, when it was built as it is now */
+	bool		is_current;
 	bool		skip_snapshot;	/* fold all of the log */
 	bool		wants_last;		/* keep it also if that costs a call for each event */
 } Aggregate;
@@ -40,6 +43,7 @@ extern void aggregate_init(Aggregate *aggregate, const AggregateKey *key);
 extern void aggregate_build(Aggregate *aggregate, Relation log,
 							const BuildLimit *limit, Snapshot snapshot);
 extern void aggregate_build_current(Aggregate *aggregate);
+extern const AggregateHead *aggregate_known_head(const Aggregate *aggregate, AggregateHead *head);
 extern void aggregate_apply(Aggregate *aggregate, const LogRow *row);
 extern void aggregate_free(Aggregate *aggregate);
 

@@ -82,12 +82,13 @@ account_result(FunctionCallInfo fcinfo, const Aggregate *account)
 static bool
 account_append(Aggregate *account, LogRow *event, const pg_uuid_t *event_id)
 {
+	AggregateHead head;
 	bool		appended;
 
 	if (event_id)
 		log_row_set(event, LOG_ID, UUIDPGetDatum(event_id));
 	log_row_set(event, LOG_SEQUENCE_NUMBER, Int64GetDatum(account->sequence_number + 1));
-	appended = event_append(event);
+	appended = event_append_behind(event, aggregate_known_head(account, &head));
 	if (appended)
 		aggregate_apply(account, event);
 	else

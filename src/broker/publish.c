@@ -2,7 +2,7 @@
  * publish.c
  *		What a transaction has appended, and its NOTIFY.
  *
- * The AFTER INSERT trigger only marks the transaction: per aggregate type how
+ * Each insert only marks the transaction: per aggregate type how
  * many events, and the last position.  Whether to notify is decided when the
  * transaction commits (mostly not: a commit that notifies holds a lock of the
  * whole server, so the worker does it, projection/announce.c).  So there is at
@@ -25,6 +25,7 @@
 #include "guc.h"
 #include "lib/stringinfo.h"
 #include "store/aggregate_type.h"
+#include "store/insert.h"
 #include "store/log.h"
 #include "store/restore.h"
 #include "utils/builtins.h"
@@ -104,16 +105,32 @@ sends_messages(void)
 	return sends() && dugong_notify_payload == PAYLOAD_MESSAGE;
 }
 
+/* Called for each row that was inserted. */
+static void
+mark_inserted(Relation log, HeapTuple tuple)
+{
+	TupleDesc	desc = RelationGetDescr(log);
+	const AggregateType *type;
+	Mark	   *mark;
+	int64		position;
+	bool		isnull;
+
+	type = aggregate_type_by_id(DatumGetInt32(heap_getattr(tuple, LOG_AGGREGATE_TYPE_ID, desc, &isnull)));
+	if (type == NULL)
+		return;					/* a restore that loads the log first */
+	position = DatumGetInt64(heap_getattr(tuple, LOG_POSITION, desc, &isnull));
+	mark = mark_get(type, GetCurrentTransactionNestLevel());
+	if (!sends_messages() || !message_note(type, tuple, log, position))
+		mark_add(mark, position, 1);
+	if (hook)
+		hook(type, tuple);
+}
+
 /* AFTER INSERT row trigger of dugong.event_log. */
 Datum
 dugong_event_mark(PG_FUNCTION_ARGS)
 {
 	TriggerData *trigger = (TriggerData *) fcinfo->context;
-	TupleDesc	desc;
-	const AggregateType *type;
-	Mark	   *mark;
-	int64		position;
-	bool		isnull;
 
 	if (!CALLED_AS_TRIGGER(fcinfo) ||
 		!TRIGGER_FIRED_AFTER(trigger->tg_event) ||
@@ -123,18 +140,7 @@ dugong_event_mark(PG_FUNCTION_ARGS)
 		ereport(ERROR,
 				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
 				 errmsg("function must be called as the trigger of dugong.event_log")));
-
-	desc = RelationGetDescr(trigger->tg_relation);
-	type = aggregate_type_by_id(DatumGetInt32(heap_getattr(trigger->tg_trigtuple,
-														   LOG_AGGREGATE_TYPE_ID, desc, &isnull)));
-	if (type == NULL)
-		return PointerGetDatum(NULL);	/* a restore that loads the log first */
-	position = DatumGetInt64(heap_getattr(trigger->tg_trigtuple, LOG_POSITION, desc, &isnull));
-	mark = mark_get(type, GetCurrentTransactionNestLevel());
-	if (!sends_messages() || !message_note(type, trigger->tg_trigtuple, trigger->tg_relation, position))
-		mark_add(mark, position, 1);
-	if (hook)
-		hook(type, trigger->tg_trigtuple);
+	mark_inserted(trigger->tg_relation, trigger->tg_trigtuple);
 	return PointerGetDatum(NULL);
 }
 
@@ -237,6 +243,7 @@ publish_pending(void)
 void
 publish_init(void)
 {
+	insert_set_inserted_hook(mark_inserted);
 	RegisterXactCallback(at_transaction_event, NULL);
 	RegisterSubXactCallback(at_subtransaction_end, NULL);
 }

@@ -25,6 +25,7 @@
 #include "projection/rebuild.h"
 #include "projection/work.h"
 #include "storage/lmgr.h"
+#include "store/insert.h"
 #include "store/restore.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
@@ -82,14 +83,6 @@ at_transaction_end(XactEvent event, void *arg)
 {
 	if (event == XACT_EVENT_COMMIT || event == XACT_EVENT_ABORT || event == XACT_EVENT_PREPARE)
 		appended = NIL;			/* the memory goes with the transaction */
-}
-
-void
-inline_init(void)
-{
-	publish_set_hook(collect);
-	RegisterXactCallback(at_transaction_end, NULL);
-	RegisterSubXactCallback(at_subtransaction_end, NULL);
 }
 
 static void
@@ -160,28 +153,19 @@ run_projections(List *events)
 }
 
 /*
- * AFTER INSERT statement trigger of dugong.event_log.  What a handler appends
- * comes here again, before this call returns.
+ * Handles what was appended.  What a handler appends comes here again, before
+ * this call returns.
  */
-Datum
-dugong_inline_projections(PG_FUNCTION_ARGS)
+static void
+run_appended(void)
 {
-	TriggerData *trigger = (TriggerData *) fcinfo->context;
 	MemoryContext context;
 	MemoryContext old;
 	List	   *events = appended;
 	ListCell   *cell;
 
-	if (!CALLED_AS_TRIGGER(fcinfo) ||
-		!TRIGGER_FIRED_AFTER(trigger->tg_event) ||
-		!TRIGGER_FIRED_FOR_STATEMENT(trigger->tg_event) ||
-		!TRIGGER_FIRED_BY_INSERT(trigger->tg_event) ||
-		RelationGetRelid(trigger->tg_relation) != dugong_relid("event_log"))
-		ereport(ERROR,
-				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
-				 errmsg("function must be called as the trigger of dugong.event_log")));
 	if (events == NIL)
-		return PointerGetDatum(NULL);
+		return;
 	check_stack_depth();
 	appended = NIL;
 	context = AllocSetContextCreate(CurrentMemoryContext, "dugong inline projections", ALLOCSET_DEFAULT_SIZES);
@@ -192,7 +176,33 @@ dugong_inline_projections(PG_FUNCTION_ARGS)
 	list_free_deep(events);
 	MemoryContextSwitchTo(old);
 	MemoryContextDelete(context);
+}
+
+/* AFTER INSERT statement trigger of dugong.event_log. */
+Datum
+dugong_inline_projections(PG_FUNCTION_ARGS)
+{
+	TriggerData *trigger = (TriggerData *) fcinfo->context;
+
+	if (!CALLED_AS_TRIGGER(fcinfo) ||
+		!TRIGGER_FIRED_AFTER(trigger->tg_event) ||
+		!TRIGGER_FIRED_FOR_STATEMENT(trigger->tg_event) ||
+		!TRIGGER_FIRED_BY_INSERT(trigger->tg_event) ||
+		RelationGetRelid(trigger->tg_relation) != dugong_relid("event_log"))
+		ereport(ERROR,
+				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+				 errmsg("function must be called as the trigger of dugong.event_log")));
+	run_appended();
 	return PointerGetDatum(NULL);
+}
+
+void
+inline_init(void)
+{
+	publish_set_hook(collect);
+	insert_set_statement_hook(run_appended);
+	RegisterXactCallback(at_transaction_end, NULL);
+	RegisterSubXactCallback(at_subtransaction_end, NULL);
 }
 
 /*

@@ -3,8 +3,8 @@
  *		The one way an event gets into the log.
  *
  * A row gets its place (assign_place) either here, on its way from
- * event_append() into the table, or in event_assign, the BEFORE INSERT trigger
- * of the table, if somebody inserts it with plain SQL.  Both hold these rules:
+ * event_append() into the table (insert.c), or in event_assign, the BEFORE
+ * INSERT trigger of the table, if somebody inserts it with plain SQL.  Both hold these rules:
  *
  * - A position is drawn only after the transaction holds ROW EXCLUSIVE on the
  *   log (the INSERT took it) and has its transaction id.  Consumers rely on it
@@ -32,18 +32,24 @@
 #include "store/event_type.h"
 #include "store/home.h"
 #include "store/horizon.h"
+#include "store/insert.h"
 #include "store/restore.h"
 #include "store/stored_event.h"
 #include "utils/builtins.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 #include "util/ids.h"
-#include "util/plan.h"
 
 PG_FUNCTION_INFO_V1(dugong_event_assign);
 
-/* Position of the row on its way into the table, which has its place; 0 = none. */
-static int64 placed_position;
+static uint64 appends;
+
+/* How many events this session has put into the log, or tried to: whether something was appended meanwhile. */
+uint64
+append_count(void)
+{
+	return appends;
+}
 
 static void
 report_null(const char *what)
@@ -125,18 +131,18 @@ fill_version(LogRow *row)
 
 /* The aggregate's last event now; 40001 if the transaction cannot see it. */
 static void
-current_head(Relation log, const AggregateKey *key, AggregateHead *head)
+current_head(Relation log, const AggregateKey *key, int64 guess, AggregateHead *head)
 {
 	Snapshot	snapshot = snapshot_register_latest();
 
-	aggregate_head(log, key, snapshot, head);
+	aggregate_head(log, key, guess, snapshot, head);
 	UnregisterSnapshot(snapshot);
 
 	if (IsolationUsesXactSnapshot())
 	{
 		AggregateHead seen;
 
-		aggregate_head(log, key, GetTransactionSnapshot(), &seen);
+		aggregate_head(log, key, head->sequence_number, GetTransactionSnapshot(), &seen);
 		if (seen.sequence_number != head->sequence_number)
 			report_stale_snapshot();
 	}
@@ -156,9 +162,14 @@ lock_stream(const LogRow *row)
 		aggregate_lock(&key);
 }
 
-/* Gives the row its sequence number, timestamp, id and position. */
+/*
+ * Gives the row, whose aggregate is locked, its sequence number, timestamp, id
+ * and position.
+ *
+ * known: the aggregate's last event, if the caller has read it under the lock.
+ */
 static void
-assign_place(Relation log, LogRow *row)
+assign_place(Relation log, LogRow *row, const AggregateHead *known)
 {
 	int64		wanted = log_row_isnull(row, LOG_SEQUENCE_NUMBER) ? 0 :
 		DatumGetInt64(log_row_value(row, LOG_SEQUENCE_NUMBER));
@@ -166,8 +177,11 @@ assign_place(Relation log, LogRow *row)
 	AggregateHead head;
 
 	log_row_key(row, &key);
-	lock_stream(row);
-	current_head(log, &key, &head);
+	/* In an old snapshot it may not be the last. */
+	if (known && !IsolationUsesXactSnapshot())
+		head = *known;
+	else
+		current_head(log, &key, wanted - 1, &head);
 	if (!log_row_isnull(row, LOG_SEQUENCE_NUMBER) && wanted != head.sequence_number + 1)
 		report_conflict(&key, wanted - 1, head.sequence_number);
 
@@ -215,9 +229,8 @@ dugong_event_assign(PG_FUNCTION_ARGS)
 	{
 		int64		position = DatumGetInt64(log_row_value(&row, LOG_POSITION));
 
-		if (placed_position == 0 || position != placed_position)
+		if (!insert_is_running(position))
 			restore_accept(log, position);
-		placed_position = 0;
 		return PointerGetDatum(trigger->tg_trigtuple);
 	}
 
@@ -227,49 +240,10 @@ dugong_event_assign(PG_FUNCTION_ARGS)
 		return PointerGetDatum(NULL);
 	fill_version(&row);
 	event_type_check(&row);
-	assign_place(log, &row);
+	lock_stream(&row);
+	assign_place(log, &row, NULL);
+	appends++;
 	return PointerGetDatum(heap_form_tuple(RelationGetDescr(log), row.values, row.nulls));
-}
-
-/* Types and order are those of LogColumn. */
-#define INSERT_EVENT \
-	"INSERT INTO dugong.event_log (position, sequence_number, \"timestamp\", id, aggregate_id, " \
-	"aggregate_type_id, version, tenant_id, type, payload, correlation_id, triggered_by_event_id, " \
-	"triggered_by_user_id, metadata) " \
-	"VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14) "
-#define INSERT_EVENT_TYPES \
-	{INT8OID, INT8OID, TIMESTAMPTZOID, UUIDOID, UUIDOID, INT4OID, INT4OID, TEXTOID, TEXTOID, \
-	JSONBOID, UUIDOID, UUIDOID, TEXTOID, JSONBOID}
-
-/*
- * Inserts a row that has its place; false if it met a duplicate.
- *
- * A first event and one with a given id may meet a duplicate that is not yet
- * visible; ON CONFLICT waits for it without a subtransaction.  The others are
- * alone, under the aggregate's lock, and save the second look at the indexes.
- */
-static bool
-insert_row(LogRow *row, bool contested)
-{
-	static SavedPlan insert_alone = {
-		.sql = INSERT_EVENT,
-		.nargs = LOG_NCOLUMNS,
-		.argtypes = INSERT_EVENT_TYPES
-	};
-	static SavedPlan insert_contested = {
-		.sql = INSERT_EVENT "ON CONFLICT DO NOTHING",
-		.nargs = LOG_NCOLUMNS,
-		.argtypes = INSERT_EVENT_TYPES
-	};
-	bool		inserted;
-
-	SPI_connect();
-	placed_position = DatumGetInt64(log_row_value(row, LOG_POSITION));
-	inserted = plan_execute(contested ? &insert_contested : &insert_alone,
-							row->values, row->nulls, false) > 0;
-	SPI_finish();
-	placed_position = 0;
-	return inserted;
 }
 
 /*
@@ -283,15 +257,15 @@ event_check_head(const AggregateKey *key, int64 expected)
 	Relation	log = log_open(RowExclusiveLock);
 	AggregateHead head;
 
-	current_head(log, key, &head);
+	current_head(log, key, expected, &head);
 	table_close(log, NoLock);
 	if (head.sequence_number != expected)
 		report_conflict(key, expected, head.sequence_number);
 }
 
-/* Inserts a row that is checked, and whose aggregate is locked; see event_append(). */
+/* Inserts a row that is checked, and whose aggregate is locked; see assign_place(). */
 static bool
-append_checked(Relation log, LogRow *row)
+append_checked(Relation log, LogRow *row, const AggregateHead *known)
 {
 	bool		has_id = !log_row_isnull(row, LOG_ID);
 
@@ -300,9 +274,10 @@ append_checked(Relation log, LogRow *row)
 		LogRow		attempt = *row;
 		bool		contested;
 
-		assign_place(log, &attempt);
+		assign_place(log, &attempt, known);
+		appends++;
 		contested = has_id || DatumGetInt64(log_row_value(&attempt, LOG_SEQUENCE_NUMBER)) == 1;
-		if (insert_row(&attempt, contested))
+		if (insert_row(log, &attempt, contested))
 		{
 			*row = attempt;
 			return true;
@@ -317,8 +292,9 @@ append_checked(Relation log, LogRow *row)
 	}
 }
 
+/* known: the last event of an aggregate whose lock is held, or NULL. */
 static bool
-append(LogRow *row, bool foreign)
+append(LogRow *row, bool foreign, const AggregateHead *known)
 {
 	Relation	log;
 	LogRow		stored;
@@ -329,7 +305,8 @@ append(LogRow *row, bool foreign)
 	if (!foreign)
 		context_fill(row);
 	check_row(row, foreign);
-	lock_stream(row);
+	if (known == NULL)
+		lock_stream(row);
 	log = log_open(RowExclusiveLock);
 	/* It may have been dropped while this waited for the locks. */
 	(void) aggregate_type_get(DatumGetInt32(log_row_value(row, LOG_AGGREGATE_TYPE_ID)));
@@ -342,7 +319,7 @@ append(LogRow *row, bool foreign)
 	{
 		fill_version(row);
 		event_type_check(row);
-		appended = append_checked(log, row);
+		appended = append_checked(log, row, known);
 	}
 	table_close(log, NoLock);
 	return appended;
@@ -395,7 +372,19 @@ append_done(const LogRow *row, int64 count)
 bool
 event_append(LogRow *row)
 {
-	bool		appended = append(row, false);
+	return event_append_behind(row, NULL);
+}
+
+/*
+ * The same for a caller who holds the aggregate's lock.
+ *
+ * known: the aggregate's last event, which he has read since under a snapshot
+ * that was taken under the lock; NULL = he has not.
+ */
+bool
+event_append_behind(LogRow *row, const AggregateHead *known)
+{
+	bool		appended = append(row, false, known);
 
 	if (appended)
 		append_done(row, 1);
@@ -411,7 +400,7 @@ bool
 event_append_checked(LogRow *row)
 {
 	Relation	log = log_open(RowExclusiveLock);
-	bool		appended = append_checked(log, row);
+	bool		appended = append_checked(log, row, NULL);
 
 	table_close(log, NoLock);
 	return appended;
@@ -426,7 +415,7 @@ event_append_checked(LogRow *row)
 bool
 event_receive(LogRow *row)
 {
-	bool		appended = append(row, true);
+	bool		appended = append(row, true, NULL);
 
 	if (appended)
 		append_done(row, 1);

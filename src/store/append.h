@@ -15,7 +15,9 @@ typedef void (*AppendHook) (const LogRow *row, int64 count);
 
 extern void append_set_hook(AppendHook hook);
 extern void append_done(const LogRow *row, int64 count);
+extern uint64 append_count(void);
 extern bool event_append(LogRow *row);
+extern bool event_append_behind(LogRow *row, const AggregateHead *known);
 extern bool event_append_checked(LogRow *row);
 extern bool event_receive(LogRow *row);
 extern void event_check_head(const AggregateKey *key, int64 expected);

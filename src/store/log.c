@@ -98,13 +98,17 @@ log_scan_stream(LogScan *scan, Relation log, const AggregateKey *key,
 				Snapshot snapshot)
 {
 	ScanKeyData keys[5];
+	int			nkeys = 3;
 
 	ScanKeyInit(&keys[0], 1, BTEqualStrategyNumber, F_UUID_EQ, UUIDPGetDatum(&key->id));
 	ScanKeyInit(&keys[1], 2, BTEqualStrategyNumber, F_INT4EQ, Int32GetDatum(key->type_id));
 	ScanKeyInit(&keys[2], 3, BTEqualStrategyNumber, F_TEXTEQ, PointerGetDatum(key->tenant_id));
-	ScanKeyInit(&keys[3], 4, BTGreaterEqualStrategyNumber, F_INT8GE, Int64GetDatum(first));
-	ScanKeyInit(&keys[4], 4, BTLessEqualStrategyNumber, F_INT8LE, Int64GetDatum(last));
-	log_scan_begin(scan, log, "event_log_stream_idx", keys, 5, direction, snapshot);
+	/* Each key is compared with each entry of a page. */
+	if (first > 1)
+		ScanKeyInit(&keys[nkeys++], 4, BTGreaterEqualStrategyNumber, F_INT8GE, Int64GetDatum(first));
+	if (last < PG_INT64_MAX)
+		ScanKeyInit(&keys[nkeys++], 4, BTLessEqualStrategyNumber, F_INT8LE, Int64GetDatum(last));
+	log_scan_begin(scan, log, "event_log_stream_idx", keys, nkeys, direction, snapshot);
 }
 
 /* Events at positions from first to last, inclusive, in order. */
@@ -279,23 +283,48 @@ log_has_beyond(Relation log, int64 position)
 	return found;
 }
 
-/* Finds the last event of an aggregate that the snapshot sees. */
+static void
+read_head(LogScan *scan, AggregateHead *head)
+{
+	bool		isnull;
+
+	head->sequence_number = DatumGetInt64(slot_getattr(scan->slot, LOG_SEQUENCE_NUMBER, &isnull));
+	head->timestamp = DatumGetTimestampTz(slot_getattr(scan->slot, LOG_TIMESTAMP, &isnull));
+}
+
+/* Is the last event the one of this sequence number?  Reads two entries of the index at most. */
+static bool
+head_is(Relation log, const AggregateKey *key, int64 guess, Snapshot snapshot, AggregateHead *head)
+{
+	LogScan		scan;
+	bool		is_last = false;
+
+	log_scan_stream(&scan, log, key, guess, PG_INT64_MAX, ForwardScanDirection, snapshot);
+	if (log_scan_next(&scan))
+	{
+		read_head(&scan, head);
+		is_last = head->sequence_number == guess && !log_scan_next(&scan);
+	}
+	log_scan_end(&scan);
+	return is_last;
+}
+
+/*
+ * Finds the last event of an aggregate that the snapshot sees.
+ *
+ * guess: its sequence number, if the caller thinks that he knows it; else 0.
+ */
 void
-aggregate_head(Relation log, const AggregateKey *key, Snapshot snapshot,
-			   AggregateHead *head)
+aggregate_head(Relation log, const AggregateKey *key, int64 guess, Snapshot snapshot, AggregateHead *head)
 {
 	LogScan		scan;
 
+	if (guess > 0 && head_is(log, key, guess, snapshot, head))
+		return;
 	memset(head, 0, sizeof(*head));
+	/* Going backwards, the index gives all of the page at once. */
 	log_scan_stream(&scan, log, key, 1, PG_INT64_MAX, BackwardScanDirection, snapshot);
 	if (log_scan_next(&scan))
-	{
-		bool		isnull;
-
-		head->sequence_number =
-			DatumGetInt64(slot_getattr(scan.slot, LOG_SEQUENCE_NUMBER, &isnull));
-		head->timestamp =
-			DatumGetTimestampTz(slot_getattr(scan.slot, LOG_TIMESTAMP, &isnull));
-	}
+		read_head(&scan, head);
 	log_scan_end(&scan);
 }

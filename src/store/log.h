@@ -102,7 +102,7 @@ extern void log_row_from_slot(LogRow *row, TupleTableSlot *slot);
 extern void log_row_key(const LogRow *row, AggregateKey *key);
 extern int64 log_last_position(Relation log, Snapshot snapshot);
 extern bool log_has_beyond(Relation log, int64 position);
-extern void aggregate_head(Relation log, const AggregateKey *key,
+extern void aggregate_head(Relation log, const AggregateKey *key, int64 guess,
 						   Snapshot snapshot, AggregateHead *head);
 extern Snapshot snapshot_register_latest(void);
 extern Snapshot snapshot_register_now(Relation relation);
