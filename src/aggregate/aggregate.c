@@ -23,11 +23,17 @@
 #include "util/identity.h"
 #include "util/ids.h"
 
-/* The fold is a user's code: it runs as the owner of the aggregate type. */
+/*
+ * The fold is a user's code: it runs as the owner of the aggregate type.
+ * Dugong's own C code has nobody to be kept from.
+ */
 static void
 become_owner(const Aggregate *aggregate, Identity *before)
 {
-	aggregate_type_assume_owner(aggregate->type, before);
+	if (aggregate->fold->is_dugongs)
+		before->guc_level = 0;
+	else
+		aggregate_type_assume_owner(aggregate->type, before);
 }
 
 /* An aggregate without events; it lives in the current memory context. */
@@ -36,7 +42,6 @@ aggregate_init(Aggregate *aggregate, const AggregateKey *key)
 {
 	AggregateKey own_key = *key;	/* it may be the aggregate's */
 	MemoryContext old;
-	Identity	before;
 
 	memset(aggregate, 0, sizeof(*aggregate));
 	aggregate->key = own_key;
@@ -46,24 +51,30 @@ aggregate_init(Aggregate *aggregate, const AggregateKey *key)
 	aggregate->event_context = AllocSetContextCreate(aggregate->context, "dugong event",
 													 ALLOCSET_DEFAULT_SIZES);
 	old = MemoryContextSwitchTo(aggregate->context);
-	/* The input function of its state's type reads the initial value. */
-	become_owner(aggregate, &before);
 	if (aggregate->type->fold)
 		aggregate->fingerprint = fingerprint_get(aggregate->type);
-	fold_open(&aggregate->fold, aggregate->type);
-	identity_restore(&before);
-	aggregate->transition_isnull = aggregate->fold.initial_isnull;
+	aggregate->fold = fold_take(aggregate->type);
+	aggregate->transition_isnull = aggregate->fold->initial_isnull;
 	if (!aggregate->transition_isnull)
-		aggregate->transition = datumCopy(aggregate->fold.initial, aggregate->fold.state.typbyval,
-										  aggregate->fold.state.typlen);
+		aggregate->transition = datumCopy(aggregate->fold->initial, aggregate->fold->state.typbyval,
+										  aggregate->fold->state.typlen);
 	MemoryContextSwitchTo(old);
 	aggregate->isnull = true;
 	aggregate->last_isnull = true;
 }
 
+/* Gives the fold back, for who needs one next.  The state stays. */
+void
+aggregate_release_fold(Aggregate *aggregate)
+{
+	fold_give_back(aggregate->fold);
+	aggregate->fold = NULL;
+}
+
 void
 aggregate_free(Aggregate *aggregate)
 {
+	aggregate_release_fold(aggregate);
 	MemoryContextDelete(aggregate->context);
 }
 
@@ -124,7 +135,7 @@ keep_value(Aggregate *aggregate, const FoldType *type, Datum *kept, bool *kept_i
 static void
 apply_event(Aggregate *aggregate, const LogRow *row, EventReader *reader)
 {
-	Fold	   *fold = &aggregate->fold;
+	Fold	   *fold = aggregate->fold;
 	ErrorContextCallback callback = {
 		.callback = name_event,
 		.arg = unconstify(LogRow *, row),
@@ -184,8 +195,8 @@ finish(Aggregate *aggregate)
 		return;
 	error_context_stack = &callback;
 	old = MemoryContextSwitchTo(aggregate->event_context);
-	result = fold_finish(&aggregate->fold, aggregate->transition, &isnull);
-	keep_value(aggregate, &aggregate->fold.result, &aggregate->state, &aggregate->isnull, result, isnull);
+	result = fold_finish(aggregate->fold, aggregate->transition, &isnull);
+	keep_value(aggregate, &aggregate->fold->result, &aggregate->state, &aggregate->isnull, result, isnull);
 	MemoryContextSwitchTo(old);
 	MemoryContextReset(aggregate->event_context);
 	error_context_stack = callback.previous;
@@ -225,7 +236,7 @@ aggregate_build(Aggregate *aggregate, Relation log, const BuildLimit *limit, Sna
 	/* Times need not ascend, and a final function may be asked for each event. */
 	if (aggregate->sequence_number == 0 && !aggregate->skip_snapshot &&
 		(limit == NULL || limit->as_of == DT_NOEND) &&
-		!(aggregate->wants_last && aggregate->fold.has_final))
+		!(aggregate->wants_last && aggregate->fold->has_final))
 		snapshot_restore(aggregate, last, snapshot);
 	event_reader_open(&reader);
 	log_scan_stream(&scan, log, &aggregate->key, aggregate->sequence_number + 1,

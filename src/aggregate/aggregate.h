@@ -15,7 +15,7 @@ typedef struct Aggregate
 	AggregateKey key;
 	const AggregateType *type;
 	int64		fingerprint;	/* of the fold, before it was opened */
-	Fold		fold;
+	Fold	   *fold;
 	MemoryContext context;		/* holds the state */
 	MemoryContext event_context;	/* reset after each event */
 	int64		sequence_number;	/* of the last event folded; 0 = none */
@@ -45,6 +45,7 @@ extern void aggregate_build(Aggregate *aggregate, Relation log,
 extern void aggregate_build_current(Aggregate *aggregate);
 extern const AggregateHead *aggregate_known_head(const Aggregate *aggregate, AggregateHead *head);
 extern void aggregate_apply(Aggregate *aggregate, const LogRow *row);
+extern void aggregate_release_fold(Aggregate *aggregate);
 extern void aggregate_free(Aggregate *aggregate);
 
 #endif							/* DUGONG_AGGREGATE_H */

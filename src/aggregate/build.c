@@ -60,12 +60,12 @@ check_state_type(FunctionCallInfo fcinfo, const Aggregate *aggregate)
 {
 	Oid			wanted = get_fn_expr_argtype(fcinfo->flinfo, 0);
 
-	if (wanted != aggregate->fold.result.oid)
+	if (wanted != aggregate->fold->result.oid)
 		ereport(ERROR,
 				(errcode(ERRCODE_DATATYPE_MISMATCH),
 				 errmsg("state of aggregate type \"%s\" is of type %s, not %s",
 						text_to_cstring(aggregate->type->name),
-						format_type_be(aggregate->fold.result.oid), format_type_be(wanted))));
+						format_type_be(aggregate->fold->result.oid), format_type_be(wanted))));
 }
 
 /*
@@ -105,7 +105,7 @@ state_to_jsonb(const Aggregate *aggregate, Datum state)
 	Jsonb	   *result;
 
 	aggregate_type_assume_owner(aggregate->type, &before);
-	result = datum_to_jsonb(state, aggregate->fold.result.oid);
+	result = datum_to_jsonb(state, aggregate->fold->result.oid);
 	identity_restore(&before);
 	return result;
 }

@@ -444,6 +444,16 @@ fingerprint_get(const AggregateType *type)
 	return fingerprint;
 }
 
+/*
+ * Changes whenever something has changed that a fingerprint may depend on:
+ * what was read of a fold from the catalogs is good as long as this is the same.
+ */
+uint64
+fingerprint_age(void)
+{
+	return changes;
+}
+
 int64
 fingerprint_add_string(int64 fingerprint, const char *string)
 {

@@ -10,6 +10,7 @@
 #include "store/aggregate_type.h"
 
 extern void fingerprint_init(void);
+extern uint64 fingerprint_age(void);
 extern int64 fingerprint_get(const AggregateType *type);
 extern int64 fingerprint_add_string(int64 fingerprint, const char *string);
 extern int64 fingerprint_add_function(int64 fingerprint, const char *signature);

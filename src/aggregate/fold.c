@@ -9,18 +9,25 @@
 #include "postgres.h"
 
 #include "access/htup_details.h"
+#include "aggregate/fingerprint.h"
 #include "aggregate/fold.h"
 #include "catalog/pg_aggregate.h"
 #include "catalog/pg_collation.h"
+#include "catalog/pg_language.h"
+#include "catalog/pg_proc.h"
 #include "catalog/pg_type.h"
 #include "parser/parse_agg.h"
 #include "store/domain_event.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
 #include "utils/lsyscache.h"
+#include "utils/memutils.h"
 #include "utils/regproc.h"
 #include "utils/syscache.h"
 #include "util/identity.h"
+
+/* Folds that a session keeps. */
+#define MAX_IDLE 16
 
 static void pg_attribute_noreturn()
 report_unusable(Oid oid, const char *why)
@@ -137,14 +144,33 @@ set_expressions(Fold *fold)
 	fmgr_info_set_expr((Node *) expression, &fold->final);
 }
 
+/* Is it a C function of this library? */
+static bool
+is_dugongs(Oid function)
+{
+	HeapTuple	tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(function));
+	bool		found = false;
+
+	if (HeapTupleIsValid(tuple) && ((Form_pg_proc) GETSTRUCT(tuple))->prolang == ClanguageId)
+	{
+		bool		isnull;
+		Datum		library = SysCacheGetAttr(PROCOID, tuple, Anum_pg_proc_probin, &isnull);
+
+		found = !isnull && strcmp(TextDatumGetCString(library), "$libdir/dugong") == 0;
+	}
+	if (HeapTupleIsValid(tuple))
+		ReleaseSysCache(tuple);
+	return found;
+}
+
 /*
  * Reads a type's fold from the catalogs, into the current memory context.
  *
  * Errors: 55000 if the type has none, 42883 if it is gone, 42809 if it is no
  * aggregate any more.
  */
-void
-fold_open(Fold *fold, const AggregateType *type)
+static void
+read_fold(Fold *fold, const AggregateType *type)
 {
 	Oid			oid = fold_oid(type);
 	HeapTuple	tuple = SearchSysCache1(AGGFNOID, ObjectIdGetDatum(oid));
@@ -165,7 +191,76 @@ fold_open(Fold *fold, const AggregateType *type)
 	set_expressions(fold);
 	read_initial(fold, tuple);
 	fold->starts_with_event = fold->initial_isnull && fold->transition.fn_strict;
+	fold->is_dugongs = is_dugongs(fold->transition.fn_oid) && !fold->has_final && fold->initial_isnull;
 	ReleaseSysCache(tuple);
+}
+
+/*
+ * Folds that nobody uses at the moment; each is in use by one only, because
+ * FmgrInfo cannot be shared with a call that it makes itself.
+ */
+static Fold *idle[MAX_IDLE];
+
+static Fold *
+take_idle(int32 type_id)
+{
+	for (int i = 0; i < MAX_IDLE; i++)
+	{
+		Fold	   *fold = idle[i];
+
+		if (fold == NULL || fold->type_id != type_id)
+			continue;
+		idle[i] = NULL;
+		if (fold->age == fingerprint_age())
+			return fold;
+		MemoryContextDelete(fold->context);
+	}
+	return NULL;
+}
+
+/*
+ * The fold of a type, for the caller alone.  It goes with the current memory
+ * context, unless it is given back before.
+ *
+ * Errors: as read_fold().
+ */
+Fold *
+fold_take(const AggregateType *type)
+{
+	Fold	   *fold = take_idle(type->id);
+	MemoryContext context;
+	MemoryContext old;
+	Identity	before;
+
+	if (fold)
+	{
+		MemoryContextSetParent(fold->context, CurrentMemoryContext);
+		return fold;
+	}
+	context = AllocSetContextCreate(CurrentMemoryContext, "dugong fold", ALLOCSET_SMALL_SIZES);
+	old = MemoryContextSwitchTo(context);
+	fold = palloc0(sizeof(Fold));
+	fold->context = context;
+	fold->type_id = type->id;
+	fold->age = fingerprint_age();
+	/* The input function of its state's type reads the initial value. */
+	aggregate_type_assume_owner(type, &before);
+	read_fold(fold, type);
+	identity_restore(&before);
+	MemoryContextSwitchTo(old);
+	return fold;
+}
+
+/* Keeps a fold for who takes it next. */
+void
+fold_give_back(Fold *fold)
+{
+	int			place = (uint32) fold->type_id % MAX_IDLE;
+
+	if (idle[place] != NULL)
+		MemoryContextDelete(idle[place]->context);
+	MemoryContextSetParent(fold->context, CacheMemoryContext);
+	idle[place] = fold;
 }
 
 /*

@@ -21,6 +21,10 @@ typedef struct FoldType
 /* What the catalogs say of a fold. */
 typedef struct Fold
 {
+	MemoryContext context;		/* holds all of it */
+	int32		type_id;
+	uint64		age;			/* of the catalogs that it was read from: fingerprint_age() */
+	bool		is_dugongs;		/* only code of this library runs */
 	FmgrInfo	transition;
 	FmgrInfo	final;			/* if has_final */
 	bool		has_final;
@@ -34,7 +38,8 @@ typedef struct Fold
 
 extern void fold_check(Oid oid);
 extern Oid	fold_result_type(const AggregateType *type);
-extern void fold_open(Fold *fold, const AggregateType *type);
+extern Fold *fold_take(const AggregateType *type);
+extern void fold_give_back(Fold *fold);
 extern Datum fold_step(Fold *fold, Datum state, bool *isnull, Datum event, bool first);
 extern Datum fold_finish(Fold *fold, Datum state, bool *isnull);
 

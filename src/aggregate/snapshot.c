@@ -234,7 +234,7 @@ use_snapshot(Aggregate *aggregate, TupleTableSlot *slot, int64 to_sequence_numbe
 {
 	bool		isnull;
 	int64		sequence_number = DatumGetInt64(slot_getattr(slot, SNAPSHOT_SEQUENCE_NUMBER, &isnull));
-	StoredState stored = {.type = aggregate->fold.state.oid};
+	StoredState stored = {.type = aggregate->fold->state.oid};
 	ErrorData  *error = NULL;
 	MemoryContext old;
 
@@ -371,7 +371,7 @@ note_unstorable(const Aggregate *aggregate)
 static bytea *
 stored_form(const Aggregate *aggregate)
 {
-	StoredState stored = {.type = aggregate->fold.state.oid,.state = aggregate->transition};
+	StoredState stored = {.type = aggregate->fold->state.oid,.state = aggregate->transition};
 	ErrorData  *error;
 	Identity	before;
 
@@ -430,10 +430,27 @@ store_due(void *arg)
 	store(&due->aggregate, due->state);
 }
 
+/* A snapshot that another transaction has taken since a REPEATABLE READ one began must not fail the append. */
+static void
+store_if_possible(DueSnapshot *due)
+{
+	ErrorData  *error;
+
+	if (due->state == NULL)
+		return;
+	if (!IsolationUsesXactSnapshot())
+	{
+		store_due(due);
+		return;
+	}
+	error = attempt(store_due, due);
+	if (error && error->sqlerrcode != ERRCODE_T_R_SERIALIZATION_FAILURE)
+		ReThrowError(error);
+}
+
 /*
  * Takes a snapshot after an append.  A fold that fails must not fail the
- * append: whoever builds the aggregate hears of it.  Neither must a snapshot
- * that another transaction has taken since a REPEATABLE READ one began.
+ * append: whoever builds the aggregate hears of it.
  *
  * It is stored outside of the subtransaction, which so needs no id: many of
  * them would be a burden for every snapshot taken in the server.
@@ -452,16 +469,7 @@ take_due(const AggregateKey *key)
 		return;
 	}
 	due.state = snapshot_of(&due.aggregate);
-	if (due.state == NULL)
-		return;
-	if (!IsolationUsesXactSnapshot())
-		store_due(&due);
-	else
-	{
-		error = attempt(store_due, &due);
-		if (error && error->sqlerrcode != ERRCODE_T_R_SERIALIZATION_FAILURE)
-			ReThrowError(error);
-	}
+	store_if_possible(&due);
 }
 
 /*
@@ -523,27 +531,48 @@ at_transaction_end(XactEvent event, void *arg)
 		taken = NULL;
 }
 
+/* Have the last count events of an aggregate made a snapshot due?  It is counted as taken then. */
+static bool
+is_due(const AggregateKey *key, int64 last, int64 count)
+{
+	const AggregateType *type = aggregate_type_get(key->type_id);
+
+	return type->fold != NULL && type->snapshot_interval > 0 &&
+		last / type->snapshot_interval != (last - count) / type->snapshot_interval &&
+		!is_unstorable(type) && !too_early(key, last, type->snapshot_interval);
+}
+
 /* Called after each append; see append_done(). */
 static void
 after_append(const LogRow *row, int64 count)
 {
 	AggregateKey key;
-	const AggregateType *type;
 	MemoryContext context;
 	MemoryContext old;
-	int64		last = DatumGetInt64(log_row_value(row, LOG_SEQUENCE_NUMBER));
 
 	log_row_key(row, &key);
-	type = aggregate_type_get(key.type_id);
-	if (type->fold == NULL || type->snapshot_interval == 0 ||
-		last / type->snapshot_interval == (last - count) / type->snapshot_interval ||
-		is_unstorable(type) || too_early(&key, last, type->snapshot_interval))
+	if (!is_due(&key, DatumGetInt64(log_row_value(row, LOG_SEQUENCE_NUMBER)), count))
 		return;
 	context = AllocSetContextCreate(CurrentMemoryContext, "dugong snapshot", ALLOCSET_DEFAULT_SIZES);
 	old = MemoryContextSwitchTo(context);
 	take_due(&key);
 	MemoryContextSwitchTo(old);
 	MemoryContextDelete(context);
+}
+
+/*
+ * The same for who has built the aggregate under its lock, has appended one
+ * event to it with event_append_behind() and has applied that.
+ */
+void
+snapshot_after_append(const Aggregate *aggregate)
+{
+	DueSnapshot due = {.aggregate = *aggregate};
+
+	if (!is_due(&aggregate->key, aggregate->sequence_number, 1))
+		return;
+	due.state = snapshot_of(&due.aggregate);
+	store_if_possible(&due);
 }
 
 /* take_snapshot(aggregate_type, aggregate_id, tenant_id, origin): was one taken? */
@@ -632,7 +661,7 @@ static void
 compare(Verification *verification)
 {
 	const Aggregate *aggregate = &verification->aggregate;
-	StoredState stored = {.type = aggregate->fold.state.oid,.stored = verification->stored};
+	StoredState stored = {.type = aggregate->fold->state.oid,.stored = verification->stored};
 	ErrorData  *error;
 	Identity	before;
 
@@ -641,7 +670,7 @@ compare(Verification *verification)
 	aggregate_type_assume_owner(aggregate->type, &before);
 	error = attempt_state(read_state, &stored);
 	verification->right = error == NULL &&
-		same_value(aggregate->fold.state.oid, aggregate->transition, stored.state);
+		same_value(aggregate->fold->state.oid, aggregate->transition, stored.state);
 	identity_restore(&before);
 }
 

@@ -10,6 +10,7 @@
 #include "aggregate/aggregate.h"
 
 extern void snapshot_init(void);
+extern void snapshot_after_append(const Aggregate *aggregate);
 extern void snapshot_restore(Aggregate *aggregate, int64 to_sequence_number, Snapshot snapshot);
 
 #endif							/* DUGONG_SNAPSHOT_H */

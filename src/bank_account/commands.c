@@ -13,6 +13,7 @@
 
 #include "access/table.h"
 #include "aggregate/aggregate.h"
+#include "aggregate/snapshot.h"
 #include "bank_account/events.h"
 #include "bank_account/rules.h"
 #include "fmgr.h"
@@ -47,11 +48,11 @@ static void
 account_init(FunctionCallInfo fcinfo, Aggregate *account, const AggregateKey *key)
 {
 	aggregate_init(account, key);
-	if (account->fold.result.oid != get_func_rettype(fcinfo->flinfo->fn_oid))
+	if (account->fold->result.oid != get_func_rettype(fcinfo->flinfo->fn_oid))
 		ereport(ERROR,
 				(errcode(ERRCODE_DATATYPE_MISMATCH),
 				 errmsg("fold of aggregate type \"%s\" does not make a bank account", BANK_AGGREGATE_TYPE),
-				 errdetail("Its state is of type %s.", format_type_be(account->fold.result.oid))));
+				 errdetail("Its state is of type %s.", format_type_be(account->fold->result.oid))));
 }
 
 /* Builds the account; its lock is held unless it is new. */
@@ -62,10 +63,11 @@ account_load(FunctionCallInfo fcinfo, Aggregate *account, const AggregateKey *ke
 	aggregate_build_current(account);
 }
 
-/* The account, or as it was when it was closed. */
+/* The account, or as it was when it was closed; the last that a command does. */
 static Datum
-account_result(FunctionCallInfo fcinfo, const Aggregate *account)
+account_result(FunctionCallInfo fcinfo, Aggregate *account)
 {
+	aggregate_release_fold(account);
 	if (!account->isnull)
 		return account->state;
 	if (!account->last_isnull)
@@ -90,7 +92,10 @@ account_append(Aggregate *account, LogRow *event, const pg_uuid_t *event_id)
 	log_row_set(event, LOG_SEQUENCE_NUMBER, Int64GetDatum(account->sequence_number + 1));
 	appended = event_append_behind(event, aggregate_known_head(account, &head));
 	if (appended)
+	{
 		aggregate_apply(account, event);
+		snapshot_after_append(account);
+	}
 	else
 		aggregate_build_current(account);
 	return appended;

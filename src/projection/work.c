@@ -172,7 +172,7 @@ build_state(Work *work, Change *change, AggregateState *state)
 
 	aggregate_init(&aggregate, &change->key);
 	aggregate_build(&aggregate, work->log, NULL, work->snapshot);
-	type = &aggregate.fold.result;
+	type = &aggregate.fold->result;
 	state->key = change->key;
 	state->deleted = aggregate.isnull;
 	state->state = (Datum) 0;

@@ -372,23 +372,23 @@ append_done(const LogRow *row, int64 count)
 bool
 event_append(LogRow *row)
 {
-	return event_append_behind(row, NULL);
-}
-
-/*
- * The same for a caller who holds the aggregate's lock.
- *
- * known: the aggregate's last event, which he has read since under a snapshot
- * that was taken under the lock; NULL = he has not.
- */
-bool
-event_append_behind(LogRow *row, const AggregateHead *known)
-{
-	bool		appended = append(row, false, known);
+	bool		appended = append(row, false, NULL);
 
 	if (appended)
 		append_done(row, 1);
 	return appended;
+}
+
+/*
+ * The same for a caller who sees to what append_done() would do.
+ *
+ * known: the aggregate's last event, if he holds its lock and has read the
+ * event since, under a snapshot that was taken under the lock; else NULL.
+ */
+bool
+event_append_behind(LogRow *row, const AggregateHead *known)
+{
+	return append(row, false, known);
 }
 
 /*

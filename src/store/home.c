@@ -16,7 +16,8 @@
 #include "miscadmin.h"
 #include "store/home.h"
 #include "store/log.h"
-#include "util/plan.h"
+#include "store/ownership.h"
+
 
 int64
 home_system_identifier(void)
@@ -35,12 +36,8 @@ home_is_here(void)
 		.argtypes = {INT8OID, OIDOID}
 	};
 	Datum		values[] = {Int64GetDatum(home_system_identifier()), ObjectIdGetDatum(MyDatabaseId)};
-	bool		found;
 
-	SPI_connect();
-	found = plan_execute(&select_home, values, NULL, false) > 0;
-	SPI_finish();
-	return found;
+	return execute_as_owner(&select_home, values, NULL) > 0;
 }
 
 /*
@@ -72,7 +69,5 @@ home_claim(void)
 		return;
 	}
 	writer = GetTopTransactionId();
-	SPI_connect();
-	plan_execute(&insert_home, values, NULL, false);
-	SPI_finish();
+	(void) execute_as_owner(&insert_home, values, NULL);
 }

@@ -24,6 +24,7 @@
 #include "store/home.h"
 #include "store/horizon.h"
 #include "store/log.h"
+#include "store/ownership.h"
 #include "utils/fmgrprotos.h"
 #include "utils/snapmgr.h"
 #include "util/plan.h"
@@ -64,9 +65,7 @@ horizon_move_sequence(int64 position)
 
 	/* Nobody else draws between the look at the last value and its change. */
 	LockRelationOid(sequence, ShareRowExclusiveLock);
-	SPI_connect();
-	plan_execute(&move_sequence, values, NULL, false);
-	SPI_finish();
+	(void) execute_as_owner(&move_sequence, values, NULL);
 }
 
 /*

@@ -16,6 +16,7 @@
 #include "catalog/pg_type.h"
 #include "executor/tuptable.h"
 #include "store/insert.h"
+#include "util/identity.h"
 #include "util/plan.h"
 
 /* Of dugong's own: see sql/store/log.sql */
@@ -209,12 +210,15 @@ insert_by_statement(LogRow *row, bool contested)
 		.argtypes = INSERT_EVENT_TYPES
 	};
 	bool		inserted;
+	Identity	before;
 
+	identity_assume(&before, dugong_owner());
 	SPI_connect();
 	running = DatumGetInt64(log_row_value(row, LOG_POSITION));
 	inserted = plan_execute(contested ? &insert_contested : &insert_alone,
 							row->values, row->nulls, false) > 0;
 	SPI_finish();
+	identity_restore(&before);
 	running = 0;
 	return inserted;
 }

@@ -22,6 +22,25 @@ set_version(pg_uuid_t *uuid, int version)
 	uuid->data[8] = (uuid->data[8] & 0x3f) | 0x80;
 }
 
+/* Random bytes, many of which are asked for at once: that costs no more than a few. */
+static const uint8 *
+random_bytes(int count)
+{
+	static uint8 bytes[512];
+	static int	used = sizeof(bytes);
+
+	if (used + count > (int) sizeof(bytes))
+	{
+		if (!pg_strong_random(bytes, sizeof(bytes)))
+			ereport(ERROR,
+					(errcode(ERRCODE_INTERNAL_ERROR),
+					 errmsg("could not generate random values")));
+		used = 0;
+	}
+	used += count;
+	return bytes + used - count;
+}
+
 /*
  * A new id.  48 bits of milliseconds, 12 bits of their fraction (RFC 9562,
  * section 6.2, method 3), the rest random: ids of one session ascend, so the
@@ -45,10 +64,7 @@ uuid_make_v7(void)
 		tick = last_tick + 1;
 	last_tick = tick;
 
-	if (!pg_strong_random(uuid->data + 8, 8))
-		ereport(ERROR,
-				(errcode(ERRCODE_INTERNAL_ERROR),
-				 errmsg("could not generate random values")));
+	memcpy(uuid->data + 8, random_bytes(8), 8);
 	ms_be = pg_hton64((tick >> 12) << 16);
 	memcpy(uuid->data, &ms_be, 6);
 	fraction_be = pg_hton16(tick & 0x0fff);
