@@ -35,6 +35,12 @@ SELECT owner, balance FROM public.bank_transfer(:id, :other, 100);
 SELECT owner, balance FROM public.bank_close_account(:other);
 INSERT INTO dugong.domain_events (aggregate_type, aggregate_id, type, payload)
 VALUES ('BankAccount', :id, 'MoneyDeposited', '{"amount": 1}');
+SELECT sequence_number FROM dugong.append_event('BankAccount', :id, 'MoneyDeposited', '{"amount": 1}', event_id => '05ea0000-0000-4000-8000-0000000000e1');
+SELECT sequence_number FROM dugong.append_event('BankAccount', :id, 'MoneyDeposited', '{"amount": 1}', event_id => '05ea0000-0000-4000-8000-0000000000e1');
+SELECT pg_catalog.count(*) FROM pg_catalog.generate_series(1, 25) n, LATERAL (SELECT public.bank_deposit(:id, 1)) d;
+SELECT pg_catalog.count(*) FROM dugong.append_events('BankAccount', :id, (SELECT pg_catalog.jsonb_agg('{"type": "MoneyDeposited", "payload": {"amount": 1}}'::jsonb) FROM pg_catalog.generate_series(1, 25)));
+SELECT sequence_number FROM dugong.snapshots WHERE aggregate_id OPERATOR(pg_catalog.=) :id;
+SELECT dugong.build_aggregate('BankAccount', :id) ->> 'balance' AS balance, (dugong.load_for_update(NULL::public.bank_account_state, 'BankAccount', :id)).owner;
 CALL dugong.run_projections();
 SELECT owner, balance FROM public.bank_get_account(:id);
 SELECT public.bank_account_fold(e) FROM dugong.domain_events e WHERE aggregate_id OPERATOR(pg_catalog.=) :id;
