@@ -36,6 +36,22 @@ become_owner(const Aggregate *aggregate, Identity *before)
 		aggregate_type_assume_owner(aggregate->type, before);
 }
 
+/* The state before the first event. */
+static void
+begin(Aggregate *aggregate)
+{
+	const Fold *fold = aggregate->fold;
+	MemoryContext old;
+
+	aggregate->sequence_number = 0;
+	aggregate->transition_isnull = fold->initial_isnull;
+	if (fold->initial_isnull)
+		return;
+	old = MemoryContextSwitchTo(aggregate->context);
+	aggregate->transition = datumCopy(fold->initial, fold->state.typbyval, fold->state.typlen);
+	MemoryContextSwitchTo(old);
+}
+
 /* An aggregate without events; it lives in the current memory context. */
 void
 aggregate_init(Aggregate *aggregate, const AggregateKey *key)
@@ -54,11 +70,8 @@ aggregate_init(Aggregate *aggregate, const AggregateKey *key)
 	if (aggregate->type->fold)
 		aggregate->fingerprint = fingerprint_get(aggregate->type);
 	aggregate->fold = fold_take(aggregate->type);
-	aggregate->transition_isnull = aggregate->fold->initial_isnull;
-	if (!aggregate->transition_isnull)
-		aggregate->transition = datumCopy(aggregate->fold->initial, aggregate->fold->state.typbyval,
-										  aggregate->fold->state.typlen);
 	MemoryContextSwitchTo(old);
+	begin(aggregate);
 	aggregate->isnull = true;
 	aggregate->last_isnull = true;
 }
@@ -218,6 +231,35 @@ aggregate_apply(Aggregate *aggregate, const LogRow *row)
 }
 
 /*
+ * Begins to read the events that follow.  The last one that is in a snapshot
+ * is read again: if the log does not have it, neither is the snapshot good.
+ *
+ * from_snapshot: was the state taken from one just now?
+ */
+static void
+scan_begin(LogScan *scan, Aggregate *aggregate, Relation log, int64 last, Snapshot snapshot, bool from_snapshot)
+{
+	LogRow		row;
+
+	if (from_snapshot)
+	{
+		log_scan_stream(scan, log, &aggregate->key, aggregate->sequence_number, last, ForwardScanDirection, snapshot);
+		if (log_scan_next(scan))
+		{
+			log_row_from_slot(&row, scan->slot);
+			if (DatumGetInt64(log_row_value(&row, LOG_SEQUENCE_NUMBER)) == aggregate->sequence_number)
+			{
+				aggregate->timestamp = DatumGetTimestampTz(log_row_value(&row, LOG_TIMESTAMP));
+				return;
+			}
+		}
+		log_scan_end(scan);
+		begin(aggregate);
+	}
+	log_scan_stream(scan, log, &aggregate->key, aggregate->sequence_number + 1, last, ForwardScanDirection, snapshot);
+}
+
+/*
  * Applies the events that follow, up to a limit.
  *
  * limit: NULL = none.
@@ -227,6 +269,7 @@ void
 aggregate_build(Aggregate *aggregate, Relation log, const BuildLimit *limit, Snapshot snapshot)
 {
 	int64		last = limit ? limit->sequence_number : PG_INT64_MAX;
+	bool		was_begun = aggregate->sequence_number > 0;
 	EventReader reader;
 	Identity	before;
 	LogScan		scan;
@@ -234,13 +277,12 @@ aggregate_build(Aggregate *aggregate, Relation log, const BuildLimit *limit, Sna
 
 	become_owner(aggregate, &before);
 	/* Times need not ascend, and a final function may be asked for each event. */
-	if (aggregate->sequence_number == 0 && !aggregate->skip_snapshot &&
+	if (!was_begun && !aggregate->skip_snapshot &&
 		(limit == NULL || limit->as_of == DT_NOEND) &&
 		!(aggregate->wants_last && aggregate->fold->has_final))
 		snapshot_restore(aggregate, last, snapshot);
 	event_reader_open(&reader);
-	log_scan_stream(&scan, log, &aggregate->key, aggregate->sequence_number + 1,
-					last, ForwardScanDirection, snapshot);
+	scan_begin(&scan, aggregate, log, last, snapshot, !was_begun && aggregate->sequence_number > 0);
 	while (log_scan_next(&scan))
 	{
 		CHECK_FOR_INTERRUPTS();
