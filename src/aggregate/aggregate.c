@@ -160,7 +160,7 @@ apply_event(Aggregate *aggregate, const LogRow *row, EventReader *reader)
 
 	error_context_stack = &callback;
 	check_sequence(aggregate, DatumGetInt64(log_row_value(row, LOG_SEQUENCE_NUMBER)));
-	state = fold_step(fold, aggregate->transition, &isnull, event_reader_form(reader, row),
+	state = fold_step(fold, aggregate->transition, &isnull, event_reader_record(reader, row),
 					  aggregate->sequence_number == 0);
 	if (isnull && !aggregate->transition_isnull && aggregate->sequence_number > 0 && !fold->has_final)
 		keep_value(aggregate, &fold->result, &aggregate->last, &aggregate->last_isnull,

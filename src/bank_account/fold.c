@@ -64,33 +64,52 @@ payload_text(const EventFields *event, const char *key)
 	return CStringGetTextDatum(string);
 }
 
+/* The row type of the state, kept for the calls to come. */
 static TupleDesc
-result_desc(FunctionCallInfo fcinfo)
+state_desc(FunctionCallInfo fcinfo)
 {
-	return lookup_rowtype_tupdesc(get_func_rettype(fcinfo->flinfo->fn_oid), -1);
+	FmgrInfo   *flinfo = fcinfo->flinfo;
+
+	if (flinfo->fn_extra == NULL)
+	{
+		TupleDesc	desc = lookup_rowtype_tupdesc(get_func_rettype(flinfo->fn_oid), -1);
+		MemoryContext old = MemoryContextSwitchTo(flinfo->fn_mcxt);
+
+		flinfo->fn_extra = CreateTupleDescCopy(desc);
+		MemoryContextSwitchTo(old);
+		ReleaseTupleDesc(desc);
+	}
+	return flinfo->fn_extra;
 }
 
 static Datum
-make_state(FunctionCallInfo fcinfo, Datum id, Datum owner, Datum balance)
+make_state(FunctionCallInfo fcinfo, Datum *fields)
 {
-	Datum		values[ACCOUNT_NATTRIBUTES];
 	bool		nulls[ACCOUNT_NATTRIBUTES] = {false};
-	TupleDesc	desc = result_desc(fcinfo);
-	HeapTuple	tuple;
 
-	values[ACCOUNT_ID - 1] = id;
-	values[ACCOUNT_OWNER - 1] = owner;
-	values[ACCOUNT_BALANCE - 1] = balance;
-	tuple = heap_form_tuple(desc, values, nulls);
-	ReleaseTupleDesc(desc);
-	return HeapTupleGetDatum(tuple);
+	return HeapTupleGetDatum(heap_form_tuple(state_desc(fcinfo), fields, nulls));
+}
+
+static void
+take_apart(FunctionCallInfo fcinfo, Datum *fields)
+{
+	HeapTupleHeader state = PG_GETARG_HEAPTUPLEHEADER(0);
+	HeapTupleData tuple = {.t_len = HeapTupleHeaderGetDatumLength(state),.t_data = state};
+	bool		nulls[ACCOUNT_NATTRIBUTES];
+
+	ItemPointerSetInvalid(&tuple.t_self);
+	heap_deform_tuple(&tuple, state_desc(fcinfo), fields, nulls);
+	for (int i = 0; i < ACCOUNT_NATTRIBUTES; i++)
+		if (nulls[i])
+			ereport(ERROR,
+					(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+					 errmsg("state of a bank account must not have null fields")));
 }
 
 /* The state with the event's amount added to or taken from its balance. */
 static Datum
 move_money(FunctionCallInfo fcinfo, const EventFields *event, PGFunction operation)
 {
-	HeapTupleHeader state;
 	Datum		fields[ACCOUNT_NATTRIBUTES];
 
 	if (PG_ARGISNULL(0))
@@ -98,20 +117,21 @@ move_money(FunctionCallInfo fcinfo, const EventFields *event, PGFunction operati
 				(errcode(ERRCODE_DUGONG_CORRUPT_STREAM),
 				 errmsg("event type \"%s\" needs an open bank account",
 						TextDatumGetCString(event_value(event, EVENT_TYPE)))));
-	state = PG_GETARG_HEAPTUPLEHEADER(0);
-	for (int i = 0; i < ACCOUNT_NATTRIBUTES; i++)
-	{
-		bool		isnull;
+	take_apart(fcinfo, fields);
+	fields[ACCOUNT_BALANCE - 1] = DirectFunctionCall2(operation, fields[ACCOUNT_BALANCE - 1],
+													  payload_number(event, KEY_AMOUNT));
+	return make_state(fcinfo, fields);
+}
 
-		fields[i] = GetAttributeByNum(state, i + 1, &isnull);
-		if (isnull)
-			ereport(ERROR,
-					(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-					 errmsg("state of a bank account must not have null fields")));
-	}
-	return make_state(fcinfo, fields[ACCOUNT_ID - 1], fields[ACCOUNT_OWNER - 1],
-					  DirectFunctionCall2(operation, fields[ACCOUNT_BALANCE - 1],
-										  payload_number(event, KEY_AMOUNT)));
+static Datum
+open_account(FunctionCallInfo fcinfo, const EventFields *event)
+{
+	Datum		fields[ACCOUNT_NATTRIBUTES];
+
+	fields[ACCOUNT_ID - 1] = event_value(event, EVENT_AGGREGATE_ID);
+	fields[ACCOUNT_OWNER - 1] = payload_text(event, KEY_OWNER);
+	fields[ACCOUNT_BALANCE - 1] = payload_number(event, KEY_INITIAL_BALANCE);
+	return make_state(fcinfo, fields);
 }
 
 /*
@@ -143,9 +163,7 @@ bank_account_apply(PG_FUNCTION_ARGS)
 	if (event_is(&event, MONEY_WITHDRAWN))
 		PG_RETURN_DATUM(move_money(fcinfo, &event, numeric_sub));
 	if (event_is(&event, ACCOUNT_OPENED))
-		PG_RETURN_DATUM(make_state(fcinfo, event_value(&event, EVENT_AGGREGATE_ID),
-								   payload_text(&event, KEY_OWNER),
-								   payload_number(&event, KEY_INITIAL_BALANCE)));
+		PG_RETURN_DATUM(open_account(fcinfo, &event));
 	if (event_is(&event, ACCOUNT_CLOSED) || PG_ARGISNULL(0))
 		PG_RETURN_NULL();
 	PG_RETURN_DATUM(PG_GETARG_DATUM(0));

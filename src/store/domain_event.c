@@ -30,11 +30,15 @@ event_reader_open(EventReader *reader)
 {
 	reader->desc = lookup_rowtype_tupdesc(domain_event_typeid(), -1);
 	upcaster_init(&reader->upcaster, CurrentMemoryContext);
+	reader->type = NULL;
+	reader->record = NULL;
 }
 
 void
 event_reader_close(EventReader *reader)
 {
+	if (reader->record)
+		DeleteExpandedObject(ExpandedRecordGetDatum(reader->record));
 	ReleaseTupleDesc(reader->desc);
 }
 
@@ -59,8 +63,9 @@ void
 event_reader_fields(EventReader *reader, const LogRow *row, EventFields *fields)
 {
 	int32		type_id = DatumGetInt32(log_row_value(row, LOG_AGGREGATE_TYPE_ID));
-	const AggregateType *type = aggregate_type_get(type_id);
 
+	if (reader->type == NULL || reader->type->id != type_id)
+		reader->type = aggregate_type_get(type_id);
 	for (int i = 0; i < EVENT_NATTRIBUTES; i++)
 	{
 		if (log_columns[i] == 0)
@@ -68,9 +73,9 @@ event_reader_fields(EventReader *reader, const LogRow *row, EventFields *fields)
 		fields->values[i] = log_row_value(row, log_columns[i]);
 		fields->nulls[i] = log_row_isnull(row, log_columns[i]);
 	}
-	event_value(fields, EVENT_ORIGIN) = PointerGetDatum(type->origin);
+	event_value(fields, EVENT_ORIGIN) = PointerGetDatum(reader->type->origin);
 	event_isnull(fields, EVENT_ORIGIN) = false;
-	event_value(fields, EVENT_AGGREGATE_TYPE) = PointerGetDatum(type->name);
+	event_value(fields, EVENT_AGGREGATE_TYPE) = PointerGetDatum(reader->type->name);
 	event_isnull(fields, EVENT_AGGREGATE_TYPE) = false;
 	upcast_fields(reader, fields, type_id);
 }
@@ -83,6 +88,33 @@ event_reader_form(EventReader *reader, const LogRow *row)
 
 	event_reader_fields(reader, row, &fields);
 	return HeapTupleGetDatum(heap_form_tuple(reader->desc, fields.values, fields.nulls));
+}
+
+/*
+ * The same as an expanded record, whose fields point into the row: read-only,
+ * and good until the next one.  Code that looks at some of the fields needs
+ * nothing formed and taken apart again; any other gets the flat value from it.
+ */
+Datum
+event_reader_record(EventReader *reader, const LogRow *row)
+{
+	EventFields fields;
+	ExpandedRecordHeader *record = reader->record;
+
+	if (record == NULL)
+	{
+		record = make_expanded_record_from_typeid(domain_event_typeid(), -1, reader->upcaster.context);
+		reader->record = record;
+		/* None of the fields is the record's to free. */
+		record->fstartptr = NULL;
+		record->fendptr = (char *) UINTPTR_MAX;
+	}
+	event_reader_fields(reader, row, &fields);
+	memcpy(record->dvalues, fields.values, sizeof(fields.values));
+	memcpy(record->dnulls, fields.nulls, sizeof(fields.nulls));
+	record->flags = (record->flags & ER_FLAGS_NON_DATA) | ER_FLAG_DVALUES_VALID | ER_FLAG_HAVE_EXTERNAL;
+	record->flat_size = 0;
+	return EOHPGetRODatum(&record->hdr);
 }
 
 /* The same for a single row. */
@@ -130,10 +162,22 @@ event_fields_to_row(const EventFields *fields, LogRow *row)
 void
 domain_event_deform(Datum event, EventFields *fields)
 {
-	HeapTupleHeader header = DatumGetHeapTupleHeader(event);
+	HeapTupleHeader header;
 	HeapTupleData tuple;
-	TupleDesc	desc = lookup_rowtype_tupdesc(domain_event_typeid(), -1);
+	TupleDesc	desc;
 
+	if (VARATT_IS_EXTERNAL_EXPANDED(DatumGetPointer(event)))
+	{
+		ExpandedRecordHeader *record = (ExpandedRecordHeader *) DatumGetEOHP(event);
+
+		deconstruct_expanded_record(record);
+		Assert(record->nfields == EVENT_NATTRIBUTES);
+		memcpy(fields->values, record->dvalues, sizeof(fields->values));
+		memcpy(fields->nulls, record->dnulls, sizeof(fields->nulls));
+		return;
+	}
+	header = DatumGetHeapTupleHeader(event);
+	desc = lookup_rowtype_tupdesc(domain_event_typeid(), -1);
 	tuple.t_len = HeapTupleHeaderGetDatumLength(header);
 	tuple.t_data = header;
 	ItemPointerSetInvalid(&tuple.t_self);

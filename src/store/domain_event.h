@@ -8,8 +8,10 @@
 #include "postgres.h"
 
 #include "access/tupdesc.h"
+#include "store/aggregate_type.h"
 #include "store/log.h"
 #include "store/upcast.h"
+#include "utils/expandedrecord.h"
 
 /* Attributes of dugong.domain_event, in their order (src/sql/store/types.sql). */
 typedef enum EventAttribute
@@ -48,12 +50,15 @@ typedef struct EventReader
 {
 	TupleDesc	desc;
 	Upcaster	upcaster;
+	const AggregateType *type;	/* of the last row */
+	ExpandedRecordHeader *record;	/* what event_reader_record() gives, or NULL */
 } EventReader;
 
 extern void event_reader_open(EventReader *reader);
 extern void event_reader_close(EventReader *reader);
 extern void event_reader_fields(EventReader *reader, const LogRow *row, EventFields *fields);
 extern Datum event_reader_form(EventReader *reader, const LogRow *row);
+extern Datum event_reader_record(EventReader *reader, const LogRow *row);
 extern Datum domain_event_of_row(const LogRow *row);
 extern void domain_event_deform(Datum event, EventFields *fields);
 extern void event_fields_to_row(const EventFields *fields, LogRow *row);
