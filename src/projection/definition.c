@@ -726,7 +726,7 @@ dugong_retry_dead_letters(PG_FUNCTION_ARGS)
 		.argtypes = {TEXTOID, UUIDOID}
 	};
 	static SavedPlan revive = {
-		.sql = "UPDATE dugong.deliveries SET dead = false, attempts = 0 "
+		.sql = "UPDATE dugong.deliveries SET dead = false, attempts = 0, consumer = NULL "
 		"WHERE subscription OPERATOR(pg_catalog.=) $1 AND dead AND ($2 IS NULL OR aggregate_id OPERATOR(pg_catalog.=) $2)",
 		.nargs = 2,
 		.argtypes = {TEXTOID, UUIDOID}
