@@ -300,6 +300,8 @@ SELECT lives_ok($$ CALL dugong.wait_for_events('paused', '0') $$, 'at once');
 SELECT lives_ok($$ CALL dugong.wait_for_events('paused', '-1 s') $$, 'and at once');
 SELECT lives_ok($$ CALL dugong.wait_for_events(subscription => 'second', timeout => '1h') $$, 'something is there');
 
+SELECT is(pg_temp.answer($$ CALL dugong.wait_for_events('second', '1 ms') $$), 'accepted', 'within a function, too');
+
 -- As their types are now
 SELECT dugong.create_event_type('Thing', 'Renamed');
 SELECT dugong.create_subscription('upcast', '{Thing}', types => '{Renamed}');
