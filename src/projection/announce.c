@@ -150,6 +150,21 @@ announce(void)
 	return is_full(&reading);
 }
 
+/*
+ * Tells who listens to a projection that its query model has moved on, or to
+ * a subscription that events have come back; when the transaction commits.
+ */
+void
+announce_projection(const char *name, int64 position, int64 count)
+{
+	char		channel[NAMEDATALEN];
+
+	if (dugong_notify == NOTIFY_OFF)
+		return;
+	snprintf(channel, sizeof(channel), "projection-%s", name);
+	publish_notify(channel, "projection", name, position, count);
+}
+
 /* The transaction has committed: what it has said is said. */
 void
 announce_committed(void)

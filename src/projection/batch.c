@@ -22,9 +22,9 @@
 
 #include "access/table.h"
 #include "access/xact.h"
-#include "broker/publish.h"
 #include "guc.h"
 #include "miscadmin.h"
+#include "projection/announce.h"
 #include "projection/batch.h"
 #include "projection/checkpoint.h"
 #include "projection/failure.h"
@@ -299,17 +299,12 @@ read_replayed(Batch *batch)
 	return batch->nread > before;
 }
 
-/* Tells who listens to the projection that its query model has moved on; not again what it once was told. */
+/* Not again what was told once. */
 static void
 notify(const Batch *batch)
 {
-	char		channel[NAMEDATALEN];
-
-	if (batch->nhandled == 0 || dugong_notify == NOTIFY_OFF ||
-		batch->checkpoint.position <= batch->checkpoint.replay_until)
-		return;
-	snprintf(channel, sizeof(channel), "projection-%s", batch->projection->name);
-	publish_notify(channel, "projection", batch->projection->name, batch->checkpoint.position, batch->nhandled);
+	if (batch->nhandled > 0 && batch->checkpoint.position > batch->checkpoint.replay_until)
+		announce_projection(batch->projection->name, batch->checkpoint.position, batch->nhandled);
 }
 
 static BatchResult

@@ -22,6 +22,7 @@
 #include "fmgr.h"
 #include "miscadmin.h"
 #include "nodes/makefuncs.h"
+#include "projection/announce.h"
 #include "projection/checkpoint.h"
 #include "projection/handler.h"
 #include "projection/inline.h"
@@ -47,6 +48,7 @@
 
 PG_FUNCTION_INFO_V1(dugong_create_projection);
 PG_FUNCTION_INFO_V1(dugong_create_subscription);
+PG_FUNCTION_INFO_V1(dugong_alter_subscription);
 PG_FUNCTION_INFO_V1(dugong_drop_subscription);
 PG_FUNCTION_INFO_V1(dugong_alter_projection);
 PG_FUNCTION_INFO_V1(dugong_drop_projection);
@@ -57,6 +59,8 @@ PG_FUNCTION_INFO_V1(dugong_discard_dead_letter);
 
 /* "projection-" and the name are a channel. */
 #define MAX_NAME_LENGTH (NAMEDATALEN - 1 - (int) strlen("projection-"))
+
+#define MAX_VISIBILITY (INT64CONST(360) * 24 * 3600 * 1000)	/* ms */
 
 /* Has the workers look for what is new when the transaction commits. */
 static void
@@ -407,6 +411,23 @@ dugong_create_projection(PG_FUNCTION_ARGS)
 	PG_RETURN_VOID();
 }
 
+/* Months and days are of different lengths: with MAX_VISIBILITY a lease ends after it began, and before time does. */
+static void
+check_visibility_timeout(FunctionCallInfo fcinfo, int number)
+{
+	int64		milliseconds = arg_needed_milliseconds(fcinfo, number, "visibility_timeout");
+	const Interval *interval = PG_GETARG_INTERVAL_P(number);
+
+	if (interval->time < 0 || interval->day < 0 || interval->month < 0 || milliseconds <= 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("visibility_timeout must be greater than zero")));
+	if (milliseconds > MAX_VISIBILITY)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("visibility_timeout must not be longer than 360 days")));
+}
+
 /* Arguments of create_subscription(), in their order. */
 enum
 {
@@ -429,10 +450,7 @@ dugong_create_subscription(PG_FUNCTION_ARGS)
 	bool		nulls[7] = {false};
 
 	check_event_types(fcinfo, SUBSCRIBE_TYPES, false);
-	if (arg_needed_milliseconds(fcinfo, SUBSCRIBE_VISIBILITY, "visibility_timeout") <= 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("visibility_timeout must be greater than zero")));
+	check_visibility_timeout(fcinfo, SUBSCRIBE_VISIBILITY);
 	take_name(name);
 	values[0] = CStringGetTextDatum(name);
 	values[1] = CStringGetTextDatum(GetUserNameFromId(GetUserId(), false));
@@ -459,6 +477,32 @@ own_projection(FunctionCallInfo fcinfo)
 	/* It may have become somebody else's meanwhile. */
 	require_owner(projection->owner, "projection", name);
 	return projection;
+}
+
+/* hint: the function for subscriptions. */
+static Projection *
+not_subscription(Projection *projection, const char *hint)
+{
+	if (projection->kind == KIND_SUBSCRIPTION)
+		ereport(ERROR,
+				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
+				 errmsg("\"%s\" is a subscription", projection->name),
+				 errhint("Use %s.", hint)));
+	return projection;
+}
+
+/* hint: the function for projections. */
+static Projection *
+own_subscription(FunctionCallInfo fcinfo, const char *hint)
+{
+	Projection *subscription = own_projection(fcinfo);
+
+	if (subscription->kind != KIND_SUBSCRIPTION)
+		ereport(ERROR,
+				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
+				 errmsg("\"%s\" is a projection", subscription->name),
+				 errhint("Use %s.", hint)));
+	return subscription;
 }
 
 /* The new owner of a projection must have the rights of its table's owner. */
@@ -511,7 +555,7 @@ dugong_alter_projection(PG_FUNCTION_ARGS)
 		.nargs = 10,
 		.argtypes = {TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTARRAYOID, TEXTOID, TEXTOID, TEXTOID}
 	};
-	Projection *projection = own_projection(fcinfo);
+	Projection *projection = not_subscription(own_projection(fcinfo), "dugong.alter_subscription()");
 	Handlers	handlers = {
 		oid_argument(fcinfo, ALTER_UPDATE), oid_argument(fcinfo, ALTER_DELETE), oid_argument(fcinfo, ALTER_EVENT),
 		oid_argument(fcinfo, ALTER_SET), oid_argument(fcinfo, ALTER_RESET)
@@ -575,14 +619,35 @@ dugong_alter_projection(PG_FUNCTION_ARGS)
 Datum
 dugong_drop_projection(PG_FUNCTION_ARGS)
 {
-	const Projection *projection = own_projection(fcinfo);
+	forget(not_subscription(own_projection(fcinfo), "dugong.drop_subscription()")->name);
+	PG_RETURN_VOID();
+}
 
-	if (projection->kind == KIND_SUBSCRIPTION)
-		ereport(ERROR,
-				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
-				 errmsg("\"%s\" is a subscription", projection->name),
-				 errhint("Use dugong.drop_subscription().")));
-	forget(projection->name);
+/* alter_subscription(name, types, visibility_timeout, owner): NULL leaves as it is; types '{}' means all */
+Datum
+dugong_alter_subscription(PG_FUNCTION_ARGS)
+{
+	static SavedPlan update_subscription = {
+		.sql = "UPDATE dugong.projections SET "
+		"types = CASE WHEN pg_catalog.cardinality($2) OPERATOR(pg_catalog.=) 0 THEN NULL ELSE COALESCE($2, types) END, "
+		"visibility_timeout = COALESCE($3, visibility_timeout), owner = COALESCE($4, owner) "
+		"WHERE name OPERATOR(pg_catalog.=) $1",
+		.nargs = 4,
+		.argtypes = {TEXTOID, TEXTARRAYOID, INTERVALOID, TEXTOID}
+	};
+	const Projection *subscription = own_subscription(fcinfo, "dugong.alter_projection()");
+	char	   *owner = owner_argument(fcinfo, 3);
+	bool		nulls[4] = {false, PG_ARGISNULL(1), PG_ARGISNULL(2), owner == NULL};
+	Datum		values[4];
+
+	check_event_types(fcinfo, 1, true);
+	if (!PG_ARGISNULL(2))
+		check_visibility_timeout(fcinfo, 2);
+	values[0] = CStringGetTextDatum(subscription->name);
+	values[1] = PG_GETARG_DATUM(1);
+	values[2] = PG_GETARG_DATUM(2);
+	values[3] = owner ? CStringGetTextDatum(owner) : (Datum) 0;
+	(void) execute_as_owner(&update_subscription, values, nulls);
 	PG_RETURN_VOID();
 }
 
@@ -590,14 +655,7 @@ dugong_drop_projection(PG_FUNCTION_ARGS)
 Datum
 dugong_drop_subscription(PG_FUNCTION_ARGS)
 {
-	const Projection *subscription = own_projection(fcinfo);
-
-	if (subscription->kind != KIND_SUBSCRIPTION)
-		ereport(ERROR,
-				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
-				 errmsg("\"%s\" is a projection", subscription->name),
-				 errhint("Use dugong.drop_projection().")));
-	forget(subscription->name);
+	forget(own_subscription(fcinfo, "dugong.drop_projection()")->name);
 	PG_RETURN_VOID();
 }
 
@@ -636,12 +694,24 @@ dugong_pause_projection(PG_FUNCTION_ARGS)
 	PG_RETURN_VOID();
 }
 
+/* Wakes the workers, or those who listen to a subscription. */
+static void
+has_more_to_do(const Projection *projection, int64 count)
+{
+	if (projection->kind == KIND_SUBSCRIPTION)
+		announce_projection(projection->name, 0, count);
+	else
+		wake_workers();
+}
+
 /* resume_projection(name) */
 Datum
 dugong_resume_projection(PG_FUNCTION_ARGS)
 {
-	set_state(own_projection(fcinfo)->name, "running");
-	wake_workers();
+	const Projection *projection = own_projection(fcinfo);
+
+	set_state(projection->name, "running");
+	has_more_to_do(projection, 0);
 	PG_RETURN_VOID();
 }
 
@@ -656,7 +726,7 @@ dugong_retry_dead_letters(PG_FUNCTION_ARGS)
 		.argtypes = {TEXTOID, UUIDOID}
 	};
 	static SavedPlan revive = {
-		.sql = "UPDATE dugong.deliveries SET dead = false, attempts = 0 "
+		.sql = "UPDATE dugong.deliveries SET dead = false, attempts = 0, consumer = NULL "
 		"WHERE subscription OPERATOR(pg_catalog.=) $1 AND dead AND ($2 IS NULL OR aggregate_id OPERATOR(pg_catalog.=) $2)",
 		.nargs = 2,
 		.argtypes = {TEXTOID, UUIDOID}
@@ -664,12 +734,9 @@ dugong_retry_dead_letters(PG_FUNCTION_ARGS)
 	Projection *projection = own_projection(fcinfo);
 	Datum		values[] = {CStringGetTextDatum(projection->name), PG_GETARG_DATUM(1)};
 	bool		nulls[] = {false, PG_ARGISNULL(1)};
-	int64		count;
+	int64		count = execute_as_owner(projection->kind == KIND_SUBSCRIPTION ? &revive : &set_due, values, nulls);
 
-	if (projection->kind == KIND_SUBSCRIPTION)
-		PG_RETURN_INT64(execute_as_owner(&revive, values, nulls));
-	count = execute_as_owner(&set_due, values, nulls);
-	wake_workers();
+	has_more_to_do(projection, count);
 	PG_RETURN_INT64(count);
 }
 

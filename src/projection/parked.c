@@ -75,9 +75,9 @@ parked_is(const char *projection, const AggregateKey *key)
 	return execute(&select_key, values, NULL) > 0;
 }
 
-/* ms until it is tried again. */
-static int64
-retry_pause(int attempts)
+/* ms until what has failed is tried again. */
+int64
+parked_retry_pause(int attempts)
 {
 	return Min((int64) dugong_retry_pause << Min(attempts - 1, 30), MAX_RETRY_PAUSE);
 }
@@ -113,7 +113,7 @@ parked_add(const char *projection, const Parked *parked, const pg_uuid_t *event_
 	values[6] = UUIDPGetDatum(event_id);
 	values[7] = Int32GetDatum(parked->attempts);
 	nulls[8] = parked->attempts >= dugong_max_attempts;
-	values[8] = TimestampTzGetDatum(TimestampTzPlusMilliseconds(GetCurrentTimestamp(), retry_pause(parked->attempts)));
+	values[8] = TimestampTzGetDatum(TimestampTzPlusMilliseconds(GetCurrentTimestamp(), parked_retry_pause(parked->attempts)));
 	values[9] = CStringGetTextDatum(unpack_sql_state(error->sqlerrcode));
 	values[10] = CStringGetTextDatum(error->message ? error->message : "");
 	nulls[11] = error->detail == NULL;

@@ -18,6 +18,7 @@ typedef struct Parked
 	int			attempts;
 } Parked;
 
+extern int64 parked_retry_pause(int attempts);
 extern bool parked_any(const char *projection);
 extern bool parked_is(const char *projection, const AggregateKey *key);
 extern void parked_add(const char *projection, const Parked *parked, const pg_uuid_t *event_id, const ErrorData *error);

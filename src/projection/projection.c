@@ -113,10 +113,10 @@ enter_row(int row)
 	char	  **strings[] = {&projection->name, &projection->owner, &projection->search_path,
 		&projection->query_model, &projection->update_handler, &projection->delete_handler,
 	&projection->event_handler, &projection->set_handler, &projection->reset_handler};
-	Datum		values[16];
-	bool		nulls[16];
+	Datum		values[17];
+	bool		nulls[17];
 
-	for (int i = 0; i < 16; i++)
+	for (int i = 0; i < 17; i++)
 		values[i] = plan_result(row, i + 1, &nulls[i]);
 	for (size_t i = 0; i < lengthof(strings); i++)
 		if (!nulls[i])
@@ -129,6 +129,8 @@ enter_row(int row)
 	projection->stops_on_error = DatumGetBool(values[13]);
 	projection->state = read_state(TextDatumGetCString(values[14]));
 	projection->start_position = DatumGetInt64(values[15]);
+	if (!nulls[16])
+		projection->visibility_timeout = *DatumGetIntervalP(values[16]);
 	projections = lappend(projections, projection);
 	MemoryContextSwitchTo(old);
 }
@@ -139,7 +141,7 @@ ensure_projections(void)
 	static SavedPlan select_projections = {
 		.sql = "SELECT name, owner, search_path, query_model, update_handler, delete_handler, event_handler, "
 		"set_handler, reset_handler, kind, aggregate_type_ids, types, mode OPERATOR(pg_catalog.=) 'inline', "
-		"on_error OPERATOR(pg_catalog.=) 'stop', state, start_position FROM dugong.projections "
+		"on_error OPERATOR(pg_catalog.=) 'stop', state, start_position, visibility_timeout FROM dugong.projections "
 		"ORDER BY name COLLATE pg_catalog.\"C\""
 	};
 
@@ -295,6 +297,17 @@ projection_lock(const char *name, bool wait)
 		return false;
 	AcceptInvalidationMessages();
 	return true;
+}
+
+/* Has another session its lock?  It is not disturbed. */
+bool
+projection_is_locked(const char *name)
+{
+	LOCKTAG		tag = projection_lock_tag(name);
+	int			count;
+
+	(void) GetLockConflicts(&tag, ShareLock, &count);
+	return count > 0;
 }
 
 /* What its query model is made with, today. */

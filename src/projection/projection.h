@@ -10,6 +10,7 @@
 #include "nodes/pg_list.h"
 #include "storage/lock.h"
 #include "store/aggregate_type.h"
+#include "utils/timestamp.h"
 
 typedef enum ProjectionKind
 {
@@ -47,6 +48,7 @@ typedef struct Projection
 	bool		stops_on_error;
 	ProjectionState state;
 	int64		start_position;
+	Interval	visibility_timeout; /* of a subscription */
 } Projection;
 
 extern void projection_init(void);
@@ -59,6 +61,7 @@ extern bool projection_is_run(const Projection *projection);
 extern bool projections_are_inline(int32 type_id);
 extern LOCKTAG projection_lock_tag(const char *name);
 extern bool projection_lock(const char *name, bool wait);
+extern bool projection_is_locked(const char *name);
 extern void projection_stop(const char *name);
 extern int64 projection_fingerprint(const Projection *projection);
 extern const char *projection_kind_name(ProjectionKind kind);

@@ -2,18 +2,15 @@
  * subscription.c
  *		Consumers outside of the database, which fetch and acknowledge.
  *
- * A subscription is a projection without code: what it reads it puts into
- * dugong.deliveries, a row for each event, which goes when the event is
- * acknowledged.  fetch_events() reads on in the log as far as it needs, and
- * leases events to its caller; what is not acknowledged when the lease ends is
- * delivered again.  So it is at least once.
- *
- * Order per aggregate: an event is delivered only if no earlier one of its
- * aggregate is leased to somebody, waits for its retry, or is a dead letter.
- * Several of one aggregate may be leased in one fetch, in their order.
+ * A subscription is a projection without code.  fetch_events() leases events
+ * to its caller; what is not acknowledged when the lease ends is delivered
+ * again.  So it is at least once, and in order per aggregate (delivery.c).
  *
  * A fetch holds the subscription's lock until its transaction ends; another
  * that comes meanwhile gets nothing, and does not wait.
+ *
+ * A lease ends while its holder may still be at work.  Who names himself as
+ * consumer acknowledges and gives back only what is still his.
  */
 #include "postgres.h"
 
@@ -24,18 +21,19 @@
 #include "funcapi.h"
 #include "guc.h"
 #include "miscadmin.h"
-#include "projection/checkpoint.h"
-#include "projection/projection.h"
-#include "projection/reader.h"
+#include "portability/instr_time.h"
+#include "projection/announce.h"
+#include "projection/delivery.h"
+#include "projection/failure.h"
 #include "store/domain_event.h"
 #include "store/ownership.h"
-#include "utils/array.h"
+#include "tcop/pquery.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
-#include "tcop/pquery.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 #include "util/args.h"
+#include "util/attempt.h"
 #include "util/identity.h"
 #include "util/pause.h"
 #include "util/plan.h"
@@ -43,60 +41,28 @@
 PG_FUNCTION_INFO_V1(dugong_fetch_events);
 PG_FUNCTION_INFO_V1(dugong_ack);
 PG_FUNCTION_INFO_V1(dugong_nack);
+PG_FUNCTION_INFO_V1(dugong_release);
+PG_FUNCTION_INFO_V1(dugong_attempts);
 PG_FUNCTION_INFO_V1(dugong_wait_for_events);
 
-/* So many events may wait for an aggregate's turn before no more are read. */
-#define MAX_WAITING 10000
-
-/* If nothing of what was read is due, so many more are read at a time. */
-#define MANY 1000
-
-/* ms between two looks of wait_for_events(): doubles */
+/* ms between two looks of wait_for_events(): doubles; and at least so many times what a look took */
 #define MIN_WAIT 1
 #define MAX_WAIT 50
+#define LOOK_SHARE 20
 
-/*
- * The statements take the time as $2, once: what is leased must not be free to
- * be overtaken a moment later.
- *
- * Aggregates with an event that is not to be overtaken, and its position.
- */
-#define BLOCKED \
-	"blocked AS MATERIALIZED (SELECT b.aggregate_type_id, b.aggregate_id, b.tenant_id, pg_catalog.min(b.position) AS position " \
-	"FROM dugong.deliveries b WHERE b.subscription OPERATOR(pg_catalog.=) $1 " \
-	"AND (b.dead OR b.leased_until OPERATOR(pg_catalog.>) $2 OR b.retry_at OPERATOR(pg_catalog.>) $2) GROUP BY 1, 2, 3)"
-
-/* The same aggregate in x and y. */
-#define SAME_AGGREGATE(x, y) \
-	x ".aggregate_id OPERATOR(pg_catalog.=) " y ".aggregate_id AND " \
-	x ".aggregate_type_id OPERATOR(pg_catalog.=) " y ".aggregate_type_id AND " \
-	x ".tenant_id OPERATOR(pg_catalog.=) " y ".tenant_id"
-
-/* Deliveries d of the subscription that are due, and overtake nothing. */
-#define DUE_DELIVERIES \
-	"FROM dugong.deliveries d LEFT JOIN blocked k ON " SAME_AGGREGATE("k", "d") " " \
-	"WHERE d.subscription OPERATOR(pg_catalog.=) $1 AND NOT d.dead " \
-	"AND (d.leased_until IS NULL OR d.leased_until OPERATOR(pg_catalog.<=) $2) " \
-	"AND (d.retry_at IS NULL OR d.retry_at OPERATOR(pg_catalog.<=) $2) " \
-	"AND (k.position IS NULL OR d.position OPERATOR(pg_catalog.<) k.position)"
-
-/* A fetch: what it reads from the log goes into arrays of this. */
-typedef struct Fetch
+/* What a fetch gives out. */
+typedef struct Output
 {
-	const Projection *subscription;
+	ReturnSetInfo *result;
 	Relation	log;
 	Snapshot	snapshot;
-	int			wanted;
-	int			nread;
+	EventReader reader;
+	MemoryContext context;		/* for one event */
+	const int64 *positions;
 	int			count;
-	int			allocated;
-	Datum	   *columns[6];		/* position, event id, type, aggregate, tenant, sequence number */
-} Fetch;
-
-static const Oid column_types[6] = {INT8OID, UUIDOID, INT4OID, UUIDOID, TEXTOID, INT8OID};
-static const LogColumn column_sources[6] = {
-	LOG_POSITION, LOG_ID, LOG_AGGREGATE_TYPE_ID, LOG_AGGREGATE_ID, LOG_TENANT_ID, LOG_SEQUENCE_NUMBER
-};
+	int			done;
+	pg_uuid_t	event_id;		/* of the last one that was tried */
+} Output;
 
 static Projection *
 find_subscription(const char *name)
@@ -111,247 +77,150 @@ find_subscription(const char *name)
 	return subscription;
 }
 
-static Datum
-copy_column(const LogRow *row, int column)
+/* NULL, or a name: 22023 if it is empty. */
+static char *
+consumer_argument(FunctionCallInfo fcinfo, int number)
 {
-	Datum		value = log_row_value(row, column_sources[column]);
+	return PG_ARGISNULL(number) ? NULL : arg_needed_name(fcinfo, number, "consumer");
+}
 
-	switch (column_types[column])
+/* Gives out the event at a position, as its type is now. */
+static void
+put_event(Output *output, int64 position)
+{
+	MemoryContext old = MemoryContextSwitchTo(output->context);
+	LogScan		scan;
+
+	log_scan_positions(&scan, output->log, position, position, ForwardScanDirection, output->snapshot);
+	if (log_scan_next(&scan))
 	{
-		case UUIDOID:
-			return UUIDPGetDatum(memcpy(palloc(UUID_LEN), DatumGetUUIDP(value), UUID_LEN));
-		case TEXTOID:
-			return PointerGetDatum(DatumGetTextPCopy(value));
-		default:
-			return value;
+		EventFields fields;
+		LogRow		row;
+
+		log_row_from_slot(&row, scan.slot);
+		output->event_id = *DatumGetUUIDP(log_row_value(&row, LOG_ID));
+		event_reader_fields(&output->reader, &row, &fields);
+		tuplestore_putvalues(output->result->setResult, output->result->setDesc, fields.values, fields.nulls);
 	}
+	log_scan_end(&scan);
+	MemoryContextSwitchTo(old);
+	MemoryContextReset(output->context);
 }
 
 static void
-note(void *arg, TupleTableSlot *slot)
+put_all(void *arg)
 {
-	Fetch	   *fetch = arg;
-	LogRow		row;
+	Output	   *output = arg;
 
-	fetch->nread++;
-	log_row_from_slot(&row, slot);
-	if (!projection_reads(fetch->subscription, DatumGetInt32(log_row_value(&row, LOG_AGGREGATE_TYPE_ID)),
-						  DatumGetTextPP(log_row_value(&row, LOG_TYPE))))
-		return;
-	if (fetch->count == fetch->allocated)
-	{
-		fetch->allocated = Max(fetch->allocated * 2, 64);
-		for (int i = 0; i < 6; i++)
-			fetch->columns[i] = fetch->columns[i] ?
-				repalloc(fetch->columns[i], fetch->allocated * sizeof(Datum)) : palloc(fetch->allocated * sizeof(Datum));
-	}
-	for (int i = 0; i < 6; i++)
-		fetch->columns[i][fetch->count] = copy_column(&row, i);
-	fetch->count++;
+	for (int i = 0; i < output->count; i++)
+		put_event(output, output->positions[i]);
 }
 
+static void
+put_next(void *arg)
+{
+	Output	   *output = arg;
+
+	put_event(output, output->positions[output->done]);
+}
+
+/* Is the event at a position still leased? */
 static bool
-is_full(void *arg)
+is_leased(const char *subscription, int64 position)
 {
-	const Fetch *fetch = arg;
-
-	return fetch->count >= fetch->wanted || fetch->nread >= dugong_batch_size;
-}
-
-static Datum
-column_array(const Fetch *fetch, int column)
-{
-	switch (column_types[column])
-	{
-		case INT8OID:
-			return PointerGetDatum(construct_array(fetch->columns[column], fetch->count, INT8OID, sizeof(int64), FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
-		case INT4OID:
-			return PointerGetDatum(construct_array(fetch->columns[column], fetch->count, INT4OID, sizeof(int32), true, TYPALIGN_INT));
-		case UUIDOID:
-			return PointerGetDatum(construct_array(fetch->columns[column], fetch->count, UUIDOID, UUID_LEN, false, TYPALIGN_CHAR));
-		default:
-			return PointerGetDatum(construct_array(fetch->columns[column], fetch->count, TEXTOID, -1, false, TYPALIGN_INT));
-	}
-}
-
-static void
-insert_deliveries(const Fetch *fetch)
-{
-	static SavedPlan insert = {
-		.sql = "INSERT INTO dugong.deliveries (subscription, position, event_id, aggregate_type_id, aggregate_id, tenant_id, sequence_number) "
-		"SELECT $1, u.* FROM ROWS FROM (pg_catalog.unnest($2), pg_catalog.unnest($3), pg_catalog.unnest($4), "
-		"pg_catalog.unnest($5), pg_catalog.unnest($6), pg_catalog.unnest($7)) AS u",
-		.nargs = 7,
-		.argtypes = {TEXTOID, INT8ARRAYOID, UUIDARRAYOID, INT4ARRAYOID, UUIDARRAYOID, TEXTARRAYOID, INT8ARRAYOID}
-	};
-	Datum		values[7];
-
-	if (fetch->count == 0)
-		return;
-	values[0] = CStringGetTextDatum(fetch->subscription->name);
-	for (int i = 0; i < 6; i++)
-		values[i + 1] = column_array(fetch, i);
-	SPI_connect();
-	plan_execute(&insert, values, NULL, false);
-	SPI_finish();
-}
-
-/* Reads on in the log; whether anything was found. */
-static bool
-read_on(const Projection *subscription, int wanted)
-{
-	Fetch		fetch = {.subscription = subscription,.wanted = wanted};
-	Checkpoint	checkpoint;
-	LogReader	reader;
-
-	fetch.log = log_open(AccessShareLock);
-	CommandCounterIncrement();
-	fetch.snapshot = RegisterSnapshot(GetTransactionSnapshot());
-	PushActiveSnapshot(fetch.snapshot);
-	checkpoint_load(&checkpoint, subscription);
-	reader = (LogReader)
-	{
-		.log = fetch.log,.snapshot = fetch.snapshot,.checkpoint = &checkpoint,
-			.note = note,.is_full = is_full,.arg = &fetch
-	};
-	reader_read_holes(&reader);
-	if (!is_full(&fetch))
-		reader_read_above(&reader, PG_INT64_MAX);
-	/* First the checkpoint: if another one has moved it, that is a failure to serialize. */
-	if (fetch.nread > 0 || checkpoint.removed != NIL)
-		checkpoint_save(&checkpoint, subscription, fetch.count);
-	insert_deliveries(&fetch);
-	PopActiveSnapshot();
-	UnregisterSnapshot(fetch.snapshot);
-	table_close(fetch.log, NoLock);
-	return fetch.nread > 0;
-}
-
-/* What was delivered too often is a dead letter: the first event of its aggregate, which the others were leased with. */
-static void
-give_up(Datum name, TimestampTz now)
-{
-	static SavedPlan update = {
-		.sql = "UPDATE dugong.deliveries SET dead = true, leased_until = NULL, retry_at = NULL "
-		"WHERE subscription OPERATOR(pg_catalog.=) $1 AND position OPERATOR(pg_catalog.=) ANY (ARRAY("
-		"SELECT d.position FROM dugong.deliveries d "
-		"WHERE d.subscription OPERATOR(pg_catalog.=) $1 AND d.attempts OPERATOR(pg_catalog.>=) $3 AND NOT d.dead "
-		"AND (d.leased_until IS NULL OR d.leased_until OPERATOR(pg_catalog.<=) $2) "
-		"AND (d.retry_at IS NULL OR d.retry_at OPERATOR(pg_catalog.<=) $2) "
-		"AND NOT EXISTS (SELECT FROM dugong.deliveries b WHERE b.subscription OPERATOR(pg_catalog.=) d.subscription AND "
-		SAME_AGGREGATE("b", "d") " AND b.position OPERATOR(pg_catalog.<) d.position) FOR UPDATE SKIP LOCKED))",
-		.nargs = 3,
-		.argtypes = {TEXTOID, TIMESTAMPTZOID, INT4OID}
-	};
-	Datum		values[] = {name, TimestampTzGetDatum(now), Int32GetDatum(dugong_max_attempts)};
-
-	SPI_connect();
-	plan_execute(&update, values, NULL, false);
-	SPI_finish();
-}
-
-/*
- * Leases what is due, at most so many: their positions, in order.  It does not
- * wait for what somebody is acknowledging at this moment, nor does it overtake
- * that: all earlier ones of an aggregate must be in the same lease.  An attempt
- * counts for the first event of an aggregate; the others may never be reached.
- */
-static int64 *
-lease(Datum name, TimestampTz now, int limit, int *count)
-{
-	static SavedPlan update = {
-		.sql = "WITH " BLOCKED ", due AS MATERIALIZED (SELECT d.position, d.aggregate_id, d.aggregate_type_id, d.tenant_id "
-		DUE_DELIVERIES " ORDER BY d.position LIMIT $3 FOR UPDATE OF d SKIP LOCKED), "
-		"free AS MATERIALIZED (SELECT u.position, u.nth FROM (SELECT due.*, pg_catalog.row_number() OVER "
-		"(PARTITION BY due.aggregate_id, due.aggregate_type_id, due.tenant_id ORDER BY due.position) AS nth FROM due) u "
-		"WHERE u.nth OPERATOR(pg_catalog.=) (SELECT pg_catalog.count(*) FROM dugong.deliveries b "
-		"WHERE b.subscription OPERATOR(pg_catalog.=) $1 AND " SAME_AGGREGATE("b", "u") " AND b.position OPERATOR(pg_catalog.<=) u.position)), "
-		"leased AS (UPDATE dugong.deliveries d SET leased_until = pg_catalog.clock_timestamp() OPERATOR(pg_catalog.+) "
-		"(SELECT p.visibility_timeout FROM dugong.projections p WHERE p.name OPERATOR(pg_catalog.=) $1), "
-		"retry_at = NULL, attempts = CASE WHEN free.nth OPERATOR(pg_catalog.=) 1 THEN d.attempts OPERATOR(pg_catalog.+) 1 "
-		"ELSE GREATEST(d.attempts, 1) END FROM free "
-		"WHERE d.subscription OPERATOR(pg_catalog.=) $1 AND d.position OPERATOR(pg_catalog.=) free.position RETURNING d.position) "
-		"SELECT position FROM leased ORDER BY position",
-		.nargs = 3,
-		.argtypes = {TEXTOID, TIMESTAMPTZOID, INT8OID}
-	};
-	Datum		values[] = {name, TimestampTzGetDatum(now), Int64GetDatum(limit)};
-	MemoryContext context = CurrentMemoryContext;
-	int64	   *positions;
-
-	SPI_connect();
-	*count = (int) plan_execute(&update, values, NULL, false);
-	positions = MemoryContextAlloc(context, Max(*count, 1) * sizeof(int64));
-	for (int row = 0; row < *count; row++)
-	{
-		bool		isnull;
-
-		positions[row] = DatumGetInt64(plan_result(row, 1, &isnull));
-	}
-	SPI_finish();
-	return positions;
-}
-
-static int64
-count_waiting(Datum name)
-{
-	static SavedPlan select_count = {
-		.sql = "SELECT pg_catalog.count(*) FROM (SELECT FROM dugong.deliveries d WHERE d.subscription OPERATOR(pg_catalog.=) $1 LIMIT $2) x",
+	static SavedPlan select_leased = {
+		.sql = "SELECT 1 FROM dugong.deliveries WHERE subscription OPERATOR(pg_catalog.=) $1 "
+		"AND position OPERATOR(pg_catalog.=) $2 AND leased_until IS NOT NULL",
 		.nargs = 2,
 		.argtypes = {TEXTOID, INT8OID}
 	};
-	Datum		values[] = {name, Int64GetDatum(MAX_WAITING)};
-	bool		isnull;
-	int64		count;
+	Datum		values[] = {CStringGetTextDatum(subscription), Int64GetDatum(position)};
+	bool		found;
 
 	SPI_connect();
-	plan_execute(&select_count, values, NULL, false);
-	count = DatumGetInt64(plan_result(0, 1, &isnull));
+	found = plan_execute(&select_leased, values, NULL, false) > 0;
 	SPI_finish();
-	return count;
+	return found;
 }
 
-/* Gives out the events at the positions, as their types are now. */
-static void
-put_events(ReturnSetInfo *result, const int64 *positions, int count)
+/*
+ * After one of them has failed: one by one.  An event whose upcast fails is
+ * taken back as if a consumer had refused it, with those behind it.  Returns
+ * how many are given out.
+ */
+static int
+put_each(Output *output, const char *subscription)
 {
-	Relation	log = log_open(AccessShareLock);
-	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
-	EventReader reader;
+	int			given = 0;
 
-	event_reader_open(&reader);
-	for (int i = 0; i < count; i++)
+	for (output->done = 0; output->done < output->count; output->done++)
 	{
-		LogScan		scan;
+		ErrorData  *error;
 
-		log_scan_positions(&scan, log, positions[i], positions[i], ForwardScanDirection, snapshot);
-		if (log_scan_next(&scan))
-		{
-			EventFields fields;
-			LogRow		row;
-
-			log_row_from_slot(&row, scan.slot);
-			event_reader_fields(&reader, &row, &fields);
-			tuplestore_putvalues(result->setResult, result->setDesc, fields.values, fields.nulls);
-		}
-		log_scan_end(&scan);
+		if (!is_leased(subscription, output->positions[output->done]))
+			continue;
+		error = attempt(put_next, output);
+		if (error == NULL)
+			given++;
+		else if (failure_class(error) != FAILURE_OF_HANDLER)
+			ReThrowError(error);
+		else
+			(void) delivery_refuse(subscription, &output->event_id, NULL, NULL, error->message, error);
 	}
-	event_reader_close(&reader);
-	UnregisterSnapshot(snapshot);
-	table_close(log, NoLock);
+	return given;
 }
 
-/* fetch_events(subscription, max_events) */
+/* Gives out what is leased; returns how many.  They are tried together first: savepoints only after an error. */
+static int
+put_events(ReturnSetInfo *result, const Lease *lease)
+{
+	Output		output = {.result = result,.positions = lease->positions,.count = lease->count};
+	int			given = lease->count;
+	ErrorData  *error;
+
+	if (lease->count == 0)
+		return 0;
+	output.log = log_open(AccessShareLock);
+	output.snapshot = RegisterSnapshot(GetLatestSnapshot());
+	output.context = AllocSetContextCreate(CurrentMemoryContext, "dugong fetch", ALLOCSET_DEFAULT_SIZES);
+	event_reader_open(&output.reader);
+	error = attempt(put_all, &output);
+	if (error && failure_class(error) != FAILURE_OF_HANDLER)
+		ReThrowError(error);
+	if (error)
+	{
+		tuplestore_clear(result->setResult);
+		given = put_each(&output, lease->subscription->name);
+	}
+	event_reader_close(&output.reader);
+	UnregisterSnapshot(output.snapshot);
+	table_close(output.log, NoLock);
+	return given;
+}
+
+/* Leases and gives out; false if there was nothing. */
+static bool
+fetch(ReturnSetInfo *result, const Projection *subscription, int limit, text *consumer, int *given)
+{
+	Lease		lease;
+
+	lease_begin(&lease, subscription, limit, consumer);
+	lease_due(&lease);
+	while (lease.count == 0 && lease_read_on(&lease))
+		continue;
+	*given = put_events(result, &lease);
+	return lease.count > 0;
+}
+
+/* fetch_events(subscription, max_events, consumer) */
 Datum
 dugong_fetch_events(PG_FUNCTION_ARGS)
 {
 	char	   *name = arg_needed_name(fcinfo, 0, "subscription");
 	int			limit = DatumGetInt32(arg_needed(fcinfo, 1, "max_events"));
-	Datum		key = CStringGetTextDatum(name);
+	text	   *consumer = consumer_argument(fcinfo, 2) ? PG_GETARG_TEXT_PP(2) : NULL;
 	const Projection *subscription = find_subscription(name);
-	TimestampTz now = GetCurrentTimestamp();
-	int64	   *positions;
-	int			count;
+	int			given = 0;
 	Identity	before;
 
 	PreventCommandIfReadOnly("dugong.fetch_events()");
@@ -366,99 +235,143 @@ dugong_fetch_events(PG_FUNCTION_ARGS)
 	if (subscription->state != PROJECTION_RUNNING)
 		return (Datum) 0;
 	identity_assume(&before, dugong_owner());
-	give_up(key, now);
-	positions = lease(key, now, limit, &count);
-	for (int read = limit; count == 0 && count_waiting(key) < MAX_WAITING && read_on(subscription, read);
-		 read = Max(limit, MANY))
-		positions = lease(key, now, limit, &count);
-	put_events((ReturnSetInfo *) fcinfo->resultinfo, positions, count);
+	/* What failed is due later, so this ends. */
+	while (given == 0 && fetch((ReturnSetInfo *) fcinfo->resultinfo, subscription, limit, consumer, &given))
+		CHECK_FOR_INTERRUPTS();
 	identity_restore(&before);
 	return (Datum) 0;
 }
 
-/* ack(subscription, event_ids): how many were delivered and not yet acknowledged */
+/* ack(subscription, event_ids, consumer): how many were delivered, to the consumer, and not yet acknowledged */
 Datum
 dugong_ack(PG_FUNCTION_ARGS)
 {
 	static SavedPlan delete = {
 		.sql = "DELETE FROM dugong.deliveries WHERE subscription OPERATOR(pg_catalog.=) $1 "
-		"AND event_id OPERATOR(pg_catalog.=) ANY ($2) AND attempts OPERATOR(pg_catalog.>) 0",
-		.nargs = 2,
-		.argtypes = {TEXTOID, UUIDARRAYOID}
+		"AND event_id OPERATOR(pg_catalog.=) ANY ($2) AND attempts OPERATOR(pg_catalog.>) 0 "
+		"AND ($3 IS NULL OR consumer OPERATOR(pg_catalog.=) $3)",
+		.nargs = 3,
+		.argtypes = {TEXTOID, UUIDARRAYOID, TEXTOID}
 	};
 	char	   *name = arg_needed_name(fcinfo, 0, "subscription");
-	Datum		values[2];
+	bool		nulls[3] = {false, false, consumer_argument(fcinfo, 2) == NULL};
+	Datum		values[3];
 
 	(void) find_subscription(name);
 	values[0] = CStringGetTextDatum(name);
 	values[1] = arg_needed(fcinfo, 1, "event_ids");
-	PG_RETURN_INT64(execute_as_owner(&delete, values, NULL));
+	values[2] = PG_GETARG_DATUM(2);
+	PG_RETURN_INT64(execute_as_owner(&delete, values, nulls));
 }
 
-/*
- * nack(subscription, event_id, reason, retry_after): was it delivered?  Later
- * events of the aggregate that were leased with it come again after it.
- */
+/* nack(subscription, event_id, reason, retry_after, consumer): was it delivered, to the consumer? */
 Datum
 dugong_nack(PG_FUNCTION_ARGS)
 {
+	char	   *name = arg_needed_name(fcinfo, 0, "subscription");
+	pg_uuid_t  *event_id = arg_needed_uuid(fcinfo, 1, "event id");
+	Interval   *retry_after = PG_ARGISNULL(3) ? NULL : PG_GETARG_INTERVAL_P(3);
+	char	   *consumer = consumer_argument(fcinfo, 4);
+	Identity	before;
+	bool		refused;
+
+	PreventCommandIfReadOnly("dugong.nack()");
+	(void) find_subscription(name);
+	identity_assume(&before, dugong_owner());
+	refused = delivery_refuse(name, event_id, consumer, retry_after, arg_name(fcinfo, 2), NULL);
+	identity_restore(&before);
+	CommandCounterIncrement();
+	PG_RETURN_BOOL(refused);
+}
+
+/*
+ * release(subscription, event_ids, consumer): how many are given back, as if
+ * they had not been delivered.  Later ones of their aggregates that were
+ * leased with them go with them.
+ */
+Datum
+dugong_release(PG_FUNCTION_ARGS)
+{
 	static SavedPlan update = {
-		.sql = "WITH refused AS (UPDATE dugong.deliveries SET leased_until = NULL, reason = $3, "
-		"retry_at = pg_catalog.clock_timestamp() OPERATOR(pg_catalog.+) $4, failed_at = pg_catalog.clock_timestamp() "
-		"WHERE subscription OPERATOR(pg_catalog.=) $1 AND event_id OPERATOR(pg_catalog.=) $2 "
-		"AND attempts OPERATOR(pg_catalog.>) 0 AND NOT dead "
-		"RETURNING subscription, aggregate_type_id, aggregate_id, tenant_id, position), "
-		"released AS (UPDATE dugong.deliveries d SET leased_until = NULL, attempts = GREATEST(d.attempts OPERATOR(pg_catalog.-) 1, 0) "
-		"FROM refused r WHERE d.subscription OPERATOR(pg_catalog.=) r.subscription "
-		"AND d.aggregate_id OPERATOR(pg_catalog.=) r.aggregate_id "
-		"AND d.aggregate_type_id OPERATOR(pg_catalog.=) r.aggregate_type_id "
-		"AND d.tenant_id OPERATOR(pg_catalog.=) r.tenant_id "
-		"AND d.position OPERATOR(pg_catalog.>) r.position AND d.leased_until IS NOT NULL) "
-		"SELECT FROM refused",
-		.nargs = 4,
-		.argtypes = {TEXTOID, UUIDOID, TEXTOID, INTERVALOID}
+		.sql = "UPDATE dugong.deliveries d SET leased_until = NULL, consumer = NULL, attempts = d.attempts OPERATOR(pg_catalog.-) 1 "
+		"WHERE d.subscription OPERATOR(pg_catalog.=) $1 AND d.leased_until OPERATOR(pg_catalog.>) pg_catalog.clock_timestamp() "
+		"AND ($3 IS NULL OR d.consumer OPERATOR(pg_catalog.=) $3) "
+		"AND ($2 IS NULL OR EXISTS (SELECT FROM dugong.deliveries r WHERE r.subscription OPERATOR(pg_catalog.=) $1 "
+		"AND r.event_id OPERATOR(pg_catalog.=) ANY ($2) AND r.leased_until OPERATOR(pg_catalog.>) pg_catalog.clock_timestamp() "
+		"AND r.aggregate_id OPERATOR(pg_catalog.=) d.aggregate_id AND r.aggregate_type_id OPERATOR(pg_catalog.=) d.aggregate_type_id "
+		"AND r.tenant_id OPERATOR(pg_catalog.=) d.tenant_id AND r.position OPERATOR(pg_catalog.<=) d.position))",
+		.nargs = 3,
+		.argtypes = {TEXTOID, UUIDARRAYOID, TEXTOID}
 	};
 	char	   *name = arg_needed_name(fcinfo, 0, "subscription");
-	Datum		values[4];
-	bool		nulls[4] = {false, false, PG_ARGISNULL(2), false};
+	bool		nulls[3] = {false, PG_ARGISNULL(1), consumer_argument(fcinfo, 2) == NULL};
+	Datum		values[3];
+	int64		count;
+
+	if (nulls[1] && nulls[2])
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("event_ids and consumer must not both be null")));
+	(void) find_subscription(name);
+	values[0] = CStringGetTextDatum(name);
+	values[1] = PG_GETARG_DATUM(1);
+	values[2] = PG_GETARG_DATUM(2);
+	count = execute_as_owner(&update, values, nulls);
+	if (count > 0)
+		announce_projection(name, 0, count);
+	PG_RETURN_INT64(count);
+}
+
+/* attempts(subscription, event_id): how often it was delivered; NULL if it is not outstanding */
+Datum
+dugong_attempts(PG_FUNCTION_ARGS)
+{
+	static SavedPlan select_attempts = {
+		.sql = "SELECT attempts FROM dugong.deliveries WHERE subscription OPERATOR(pg_catalog.=) $1 "
+		"AND event_id OPERATOR(pg_catalog.=) $2",
+		.nargs = 2,
+		.argtypes = {TEXTOID, UUIDOID}
+	};
+	char	   *name = arg_needed_name(fcinfo, 0, "subscription");
+	Datum		values[2];
+	Identity	before;
+	bool		isnull = true;
+	int			attempts = 0;
 
 	(void) find_subscription(name);
 	values[0] = CStringGetTextDatum(name);
 	values[1] = UUIDPGetDatum(arg_needed_uuid(fcinfo, 1, "event id"));
-	values[2] = PG_GETARG_DATUM(2);
-	values[3] = arg_needed(fcinfo, 3, "retry_after");
-	PG_RETURN_BOOL(execute_as_owner(&update, values, nulls) > 0);
+	identity_assume(&before, dugong_owner());
+	SPI_connect();
+	if (plan_execute(&select_attempts, values, NULL, false) > 0)
+		attempts = DatumGetInt32(plan_result(0, 1, &isnull));
+	SPI_finish();
+	identity_restore(&before);
+	if (isnull)
+		PG_RETURN_NULL();
+	PG_RETURN_INT32(attempts);
 }
 
-/* Is there anything to fetch, as a new snapshot sees it? */
+/* Is there anything to fetch, as a new snapshot sees it?  Not while somebody else fetches. */
 static bool
 has_events(const Projection *subscription)
 {
-	static SavedPlan select_due = {
-		.sql = "WITH " BLOCKED " SELECT " DUE_DELIVERIES " LIMIT 1",
-		.nargs = 2,
-		.argtypes = {TEXTOID, TIMESTAMPTZOID}
-	};
-	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "dugong wait", ALLOCSET_DEFAULT_SIZES);
-	MemoryContext old = MemoryContextSwitchTo(context);
-	Relation	log = log_open(AccessShareLock);
-	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
-	Datum		values[] = {CStringGetTextDatum(subscription->name), TimestampTzGetDatum(GetCurrentTimestamp())};
-	Checkpoint	checkpoint;
+	MemoryContext context;
+	MemoryContext old;
+	Relation	log;
+	Snapshot	snapshot;
 	Identity	before;
 	bool		found;
 
+	if (subscription->state != PROJECTION_RUNNING || projection_is_locked(subscription->name))
+		return false;
+	context = AllocSetContextCreate(CurrentMemoryContext, "dugong wait", ALLOCSET_DEFAULT_SIZES);
+	old = MemoryContextSwitchTo(context);
+	log = log_open(AccessShareLock);
+	snapshot = RegisterSnapshot(GetLatestSnapshot());
 	identity_assume(&before, dugong_owner());
 	PushActiveSnapshot(snapshot);
-	SPI_connect();
-	found = plan_execute(&select_due, values, NULL, true) > 0;
-	SPI_finish();
-	if (!found && count_waiting(values[0]) < MAX_WAITING)
-	{
-		checkpoint_load(&checkpoint, subscription);
-		found = log_last_position(log, snapshot) > checkpoint.position ||
-			checkpoint_holes_have_events(&checkpoint, PG_INT64_MAX, log, snapshot);
-	}
+	found = lease_is_possible(subscription, log, snapshot);
 	PopActiveSnapshot();
 	identity_restore(&before);
 	UnregisterSnapshot(snapshot);
@@ -468,24 +381,35 @@ has_events(const Projection *subscription)
 	return found;
 }
 
+/* ms that a look has taken */
+static long
+look(const char *name, bool *found)
+{
+	instr_time	start;
+	instr_time	end;
+
+	INSTR_TIME_SET_CURRENT(start);
+	*found = has_events(find_subscription(name));
+	INSTR_TIME_SET_CURRENT(end);
+	INSTR_TIME_SUBTRACT(end, start);
+	return (long) INSTR_TIME_GET_MILLISEC(end);
+}
+
 static void
 wait_for(const char *name, int64 timeout)
 {
 	TimestampTz start = GetCurrentTimestamp();
-	int			pause = MIN_WAIT;
+	long		pause = MIN_WAIT;
 
 	for (;;)
 	{
-		const Projection *subscription;
-		long		elapsed;
+		bool		found;
+		long		cost = look(name, &found);
+		long		elapsed = TimestampDifferenceMilliseconds(start, GetCurrentTimestamp());
 
-		subscription = find_subscription(name);
-		if (subscription->state == PROJECTION_RUNNING && has_events(subscription))
+		if (found || elapsed >= timeout)
 			return;
-		elapsed = TimestampDifferenceMilliseconds(start, GetCurrentTimestamp());
-		if (elapsed >= timeout)
-			return;
-		pause_for(Min(pause, timeout - elapsed));
+		pause_for(Min(Max(pause, cost * LOOK_SHARE), timeout - elapsed));
 		pause = Min(pause * 2, MAX_WAIT);
 	}
 }
@@ -496,8 +420,14 @@ dugong_wait_for_events(PG_FUNCTION_ARGS)
 {
 	char	   *name = arg_needed_name(fcinfo, 0, "subscription");
 	int64		timeout = arg_needed_milliseconds(fcinfo, 1, "timeout");
-	bool		popped = call_pop_snapshot(fcinfo);
+	bool		popped;
 
+	if (call_is_atomic(fcinfo) && IsolationUsesXactSnapshot())
+		ereport(ERROR,
+				(errcode(ERRCODE_ACTIVE_SQL_TRANSACTION),
+				 errmsg("cannot wait for events in a REPEATABLE READ or SERIALIZABLE transaction"),
+				 errdetail("Its snapshot would not see what it has waited for.")));
+	popped = call_pop_snapshot(fcinfo);
 	wait_for(name, timeout);
 	if (popped)
 		EnsurePortalSnapshotExists();

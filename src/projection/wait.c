@@ -167,6 +167,11 @@ dugong_wait_for_projection(PG_FUNCTION_ARGS)
 	int64		target = PG_ARGISNULL(2) ? 0 : PG_GETARG_INT64(2);
 	bool		popped;
 
+	if (projection_get(name)->kind == KIND_SUBSCRIPTION)
+		ereport(ERROR,
+				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
+				 errmsg("\"%s\" is a subscription", name),
+				 errhint("Use dugong.wait_for_events().")));
 	if (projection_get(name)->is_inline)
 		PG_RETURN_VOID();
 	if (publish_pending())

@@ -67,6 +67,7 @@ SELECT pg_temp.refused(code, command) FROM (VALUES
     ('22004', $$ SELECT dugong.create_subscription('s', '{Thing}', visibility_timeout => NULL) $$),
     ('22023', $$ SELECT dugong.create_subscription('s', '{Thing}', visibility_timeout => '0') $$),
     ('22023', $$ SELECT dugong.create_subscription('s', '{Thing}', visibility_timeout => '-1s') $$),
+    ('22023', $$ SELECT dugong.create_subscription('s', '{Thing}', visibility_timeout => '100000 years') $$),
     -- what is a projection
     ('42710', $$ SELECT dugong.create_projection('plain', 'Thing', event_handler => 'on_event(dugong.domain_event)') $$),
     ('42809', $$ SELECT dugong.drop_projection('plain') $$),
@@ -88,8 +89,18 @@ SELECT pg_temp.refused(code, command) FROM (VALUES
     ('42704', $$ SELECT dugong.ack('nothing', '{}') $$),
     ('22004', $$ SELECT dugong.nack(NULL, gen_random_uuid()) $$),
     ('22004', $$ SELECT dugong.nack('plain', NULL) $$),
-    ('22004', $$ SELECT dugong.nack('plain', gen_random_uuid(), retry_after => NULL) $$),
     ('42704', $$ SELECT dugong.nack('nothing', gen_random_uuid()) $$),
+    ('22023', $$ SELECT * FROM dugong.fetch_events('plain', consumer => '') $$),
+    ('22023', $$ SELECT dugong.ack('plain', '{}', '') $$),
+    ('22023', $$ SELECT dugong.nack('plain', gen_random_uuid(), consumer => '') $$),
+    ('22023', $$ SELECT dugong.release('plain', consumer => '') $$),
+    ('22004', $$ SELECT dugong.release('plain') $$),
+    ('22004', $$ SELECT dugong.release(NULL, '{}') $$),
+    ('42704', $$ SELECT dugong.release('nothing', '{}') $$),
+    ('42704', $$ SELECT dugong.release('bank_account', '{}') $$),
+    ('22004', $$ SELECT dugong.attempts(NULL, gen_random_uuid()) $$),
+    ('22004', $$ SELECT dugong.attempts('plain', NULL) $$),
+    ('42704', $$ SELECT dugong.attempts('nothing', gen_random_uuid()) $$),
     ('22004', $$ CALL dugong.wait_for_events(NULL) $$),
     ('22004', $$ CALL dugong.wait_for_events('plain', NULL) $$),
     ('42704', $$ CALL dugong.wait_for_events('nothing') $$)) AS bad (code, command);
@@ -149,24 +160,32 @@ SELECT is(pg_temp.acked('plain', 'f1') + pg_temp.acked('late', 'f1'), 0::bigint,
 
 -- Giving back
 SELECT is(pg_temp.fetched('plain'), 'f1 f2', 'two of an aggregate');
-SELECT is(dugong.nack('plain', pg_temp.event('f', 1)), true, 'nack');
+SELECT is(dugong.nack('plain', pg_temp.event('f', 1), retry_after => '0'), true, 'nack');
 SELECT is(pg_temp.status('plain'), 'waiting 1, leased 0, retrying 1, dead 0', 'the later one was given back with it');
 SELECT is(pg_temp.acked('plain', 'f2'), 0::bigint, 'so it is not outstanding');
-SELECT is(pg_temp.fetched('plain'), 'f1 f2', 'both come again');
-SELECT is(dugong.nack('plain', pg_temp.event('f', 2), 'not now', '150 ms'), true, 'nack of the later one');
-SELECT is(pg_temp.fetched('plain'), '', 'neither the leased one nor the other comes');
+SELECT is(pg_temp.fetched('plain'), 'f1', 'what was delivered before comes alone');
+SELECT is(dugong.nack('plain', pg_temp.event('f', 1), retry_after => '0'), true, 'once more');
+SELECT is(pg_temp.acked('plain', 'f1'), 1::bigint, 'what was given back can be acknowledged all the same');
+SELECT is(pg_temp.fetched('plain'), 'f2', 'and the next one comes');
+SELECT is(dugong.nack('plain', pg_temp.event('f', 2), 'not now', '150 ms'), true, 'with a time');
+SELECT is(pg_temp.fetched('plain'), '', 'retry_after is not over');
 SELECT is((SELECT reason FROM dugong.deliveries WHERE subscription = 'plain' AND event_id = pg_temp.event('f', 2)), 'not now', 'the reason is kept');
 SELECT is(dugong.nack('plain', pg_temp.event('f', 2), 'not now', '150 ms'), true, 'again');
-SELECT is(pg_temp.acked('plain', 'f1'), 1::bigint, 'the first one is done');
-SELECT is(pg_temp.fetched('plain'), '', 'retry_after is not over');
-SELECT pg_temp.append('f'), pg_temp.append('g');
-SELECT is(pg_temp.fetched('plain'), 'g1', 'a later one of its aggregate waits behind it, others do not');
+SELECT pg_temp.append('f'), pg_temp.append('g'), pg_temp.append('g');
+SELECT is(pg_temp.fetched('plain'), 'g1 g2', 'a later one of its aggregate waits behind it, others do not');
 SELECT pg_sleep(0.17);
-SELECT is(pg_temp.fetched('plain'), 'f2 f3', 'retry_after is over');
-SELECT is(dugong.nack('plain', event_id => pg_temp.event('f', 2), reason => NULL, retry_after => '1h'), true, 'every argument by name');
-SELECT is(pg_temp.acked('plain', 'f2'), 1::bigint, 'what was given back can be acknowledged all the same');
-SELECT is(pg_temp.fetched('plain'), 'f3', 'and the next one comes');
-SELECT is(pg_temp.acked('plain', 'f3', 'g1'), 2::bigint, 'done');
+SELECT is(pg_temp.fetched('plain'), 'f2', 'retry_after is over');
+SELECT is(dugong.nack('plain', event_id => pg_temp.event('g', 2), reason => NULL, retry_after => '-1 day'), true, 'nack of the later one; a time that is over');
+SELECT is(pg_temp.fetched('plain'), '', 'the earlier one is still leased');
+SELECT is(pg_temp.acked('plain', 'f2', 'g1'), 2::bigint, 'done');
+SELECT is(pg_temp.fetched('plain'), 'f3 g2', 'now it comes');
+SELECT is(dugong.nack(subscription => 'plain', event_id => pg_temp.event('f', 3), reason => 'no', retry_after => NULL, consumer => NULL), true, 'every argument by name');
+SELECT is((SELECT date_trunc('second', retry_at - failed_at) FROM dugong.outstanding_events WHERE event_id = pg_temp.event('f', 3) AND subscription = 'plain'), '1 s', 'by itself it comes again after dugong.retry_pause');
+SELECT dugong.nack('plain', pg_temp.event('f', 3), retry_after => '0');
+SELECT pg_temp.fetched('plain');
+SELECT dugong.nack('plain', pg_temp.event('f', 3));
+SELECT is((SELECT date_trunc('second', retry_at - failed_at) FROM dugong.outstanding_events WHERE event_id = pg_temp.event('f', 3) AND subscription = 'plain'), '2 s', 'which doubles');
+SELECT is(pg_temp.acked('plain', 'f3', 'g2'), 2::bigint, 'done');
 
 -- Visibility timeout
 SELECT dugong.create_subscription('quick', '{Thing}', start_position => (SELECT max(position) FROM dugong.event_log), visibility_timeout => '100 ms');
@@ -176,7 +195,7 @@ SELECT is(pg_temp.fetched('quick', 1), 'i1', 'another');
 SELECT is(pg_temp.acked('quick', 'i1'), 1::bigint, 'which is acknowledged in time');
 SELECT pg_sleep(0.11);
 SELECT is(pg_temp.status('quick'), 'waiting 1, leased 0, retrying 1, dead 0', 'the lease has ended');
-SELECT is(pg_temp.fetched('quick'), 'h1 h2', 'it is delivered again, with what waited behind it');
+SELECT is(pg_temp.fetched('quick'), 'h1', 'it is delivered again');
 SELECT pg_sleep(0.11);
 SELECT is(pg_temp.acked('quick', 'h1'), 1::bigint, 'acknowledged too late, but before it was delivered again');
 SELECT is(pg_temp.fetched('quick'), 'h2', 'so it does not come again');
@@ -193,11 +212,11 @@ BEGIN
         IF i > 1 THEN
             PERFORM pg_temp.fetched('plain', 1);
         END IF;
-        PERFORM dugong.nack('plain', pg_temp.event('j', 1), 'no ' || i);
+        PERFORM dugong.nack('plain', pg_temp.event('j', 1), 'no ' || i, '0');
     END LOOP;
     RETURN pg_temp.fetched('plain');
 END $$;
-SELECT is(pg_temp.refuse(7), 'j1 j2', 'refused seven times it is delivered again');
+SELECT is(pg_temp.refuse(7), 'j1', 'refused seven times it is delivered again');
 SELECT is(pg_temp.refuse(1), '', 'refused eight times it is not, nor what is behind it');
 SELECT is(pg_temp.status('plain'), 'waiting 1, leased 0, retrying 0, dead 1', 'a dead letter');
 SELECT is((SELECT format('%s %s %s %s', aggregate_type, pg_temp.letter(aggregate_id), given_up, message) FROM dugong.dead_letters WHERE projection = 'plain'), 'Thing j t no 1', 'dead_letters shows it');
@@ -233,12 +252,19 @@ SELECT dugong.create_subscription('some', '{Thing,Other}', types => '{Wanted}', 
 SELECT pg_temp.append('m'), pg_temp.append('m', 'Wanted'), pg_temp.append('m'), pg_temp.append('n', 'Wanted', 'Other'), pg_temp.append('m', 'Wanted');
 SELECT is(pg_temp.fetched('some'), 'm3 n1 m5', 'only these event types, of these aggregate types');
 SELECT is(pg_temp.acked('some', 'm2'), 0::bigint, 'others are not outstanding');
-SELECT lives_ok($$ SELECT dugong.alter_projection('some', types => '{Happened}') $$, 'alter_projection');
+SELECT lives_ok($$ SELECT dugong.alter_subscription('some', types => '{Happened}') $$, 'alter_subscription');
 SELECT pg_temp.append('m', 'Wanted'), pg_temp.append('m', 'Happened');
 SELECT is(pg_temp.acked('some', 'm3', 'm5'), 2::bigint, 'what was fetched before stays outstanding');
 SELECT is(pg_temp.fetched('some'), 'm7', 'what is read from now on is of the new types');
 SELECT pg_temp.refused(code, command) FROM (VALUES
-    ('22023', $$ SELECT dugong.alter_projection('some', event_handler => 'dugong.inline_projections()') $$),
+    ('42809', $$ SELECT dugong.alter_projection('some', types => '{Happened}') $$),
+    ('42809', $$ SELECT dugong.alter_projection('some', mode => 'inline') $$),
+    ('42809', $$ SELECT dugong.alter_subscription('bank_account', types => '{Happened}') $$),
+    ('42704', $$ SELECT dugong.alter_subscription('nothing') $$),
+    ('22004', $$ SELECT dugong.alter_subscription('some', types => '{NULL}') $$),
+    ('22023', $$ SELECT dugong.alter_subscription('some', visibility_timeout => '-1s') $$),
+    ('22023', $$ SELECT dugong.alter_subscription('some', visibility_timeout => '1 month -29 days') $$),
+    ('42809', $$ CALL dugong.wait_for_projection('some') $$),
     ('55000', $$ CALL dugong.rebuild_projection('some') $$)) AS bad (code, command);
 -- The same id in two aggregate types, and for two tenants, is several aggregates
 SELECT dugong.create_subscription('tenants', '{Thing,Other}', start_position => pg_temp.append('o'));
@@ -274,31 +300,101 @@ SELECT lives_ok($$ CALL dugong.wait_for_events('paused', '0') $$, 'at once');
 SELECT lives_ok($$ CALL dugong.wait_for_events('paused', '-1 s') $$, 'and at once');
 SELECT lives_ok($$ CALL dugong.wait_for_events(subscription => 'second', timeout => '1h') $$, 'something is there');
 
+SELECT is(pg_temp.answer($$ CALL dugong.wait_for_events('second', '1 ms') $$), 'accepted', 'within a function, too');
+
 -- As their types are now
 SELECT dugong.create_event_type('Thing', 'Renamed');
 SELECT dugong.create_subscription('upcast', '{Thing}', types => '{Renamed}');
 SELECT position FROM dugong.append_event('Thing', pg_temp.thing('s'), 'Renamed', '{"name": "old"}', correlation_id => pg_temp.thing('c'), metadata => '{"k": 1}');
 SELECT (dugong.fetch_events('upcast')).payload AS before \gset
 SELECT is(:'before'::text, '{"name": "old"}', 'the payload');
-SELECT dugong.nack('upcast', pg_temp.event('s', 1));
+SELECT dugong.nack('upcast', pg_temp.event('s', 1), retry_after => '0');
 CREATE FUNCTION renamed_2(jsonb) RETURNS jsonb LANGUAGE sql IMMUTABLE RETURN jsonb_build_object('title', $1 ->> 'name');
 SELECT dugong.create_event_type('Thing', 'Renamed', 2, upcast => 'renamed_2(jsonb)');
 SELECT is((SELECT format('%s %s %s %s', version, payload, correlation_id = pg_temp.thing('c'), metadata) FROM dugong.fetch_events('upcast')),
     '2 {"title": "old"} t {"k": 1}', 'delivered again it is of the new version');
 SELECT dugong.ack('upcast', ARRAY[pg_temp.event('s', 1)]);
 SELECT is(f::text, d::text, 'what is fetched is what the log shows') FROM (SELECT f FROM dugong.fetch_events('second', 1) f) x JOIN LATERAL (SELECT d FROM dugong.domain_events d WHERE d.id = (f).id) y ON true;
--- An upcast that fails
-SELECT pg_temp.append('s', 'Renamed');
-CREATE FUNCTION renamed_3(jsonb) RETURNS jsonb LANGUAGE plpgsql IMMUTABLE AS $$ BEGIN RAISE 'no' USING ERRCODE = 'P0099'; END $$;
-SELECT position FROM dugong.append_event('Thing', pg_temp.thing('s'), 'Renamed', '{"title": "new"}');
+-- An upcast that fails is as if the event were refused: others go on, and it becomes a dead letter
+SELECT pg_temp.append('s', 'Renamed'), pg_temp.append('u', 'Renamed'), pg_temp.append('s', 'Renamed'), pg_temp.append('u', 'Renamed');
+CREATE FUNCTION renamed_3(jsonb) RETURNS jsonb LANGUAGE plpgsql IMMUTABLE AS $$ BEGIN IF $1 ->> 'title' = 'bad' THEN RAISE 'no title' USING ERRCODE = 'P0099'; END IF; RETURN $1; END $$;
+SELECT position FROM dugong.append_event('Thing', pg_temp.thing('s'), 'Renamed', '{"title": "bad"}');
+SELECT pg_temp.append('s', 'Renamed'), pg_temp.append('v', 'Renamed');
 SELECT dugong.create_event_type('Thing', 'Renamed', 3, upcast => 'renamed_3(jsonb)');
-SELECT pg_temp.refused('P0099', $$ SELECT * FROM dugong.fetch_events('upcast') $$);
+SELECT is(pg_temp.fetched('upcast'), 's2 u1 s3 u2 v1', 'what comes before it and other aggregates are delivered');
+SELECT is((SELECT string_agg(concat_ws(' ', sequence_number, state, attempts, reason), ',' ORDER BY position) FROM dugong.outstanding_events WHERE subscription = 'upcast' AND sequence_number > 3),
+    '4 retrying 1 no title,5 waiting 0', 'it is tried again later, with what is behind it');
+SELECT is(pg_temp.acked('upcast', 's2', 's3', 'u1', 'u2', 'v1'), 5::bigint, 'they are acknowledged');
+UPDATE dugong.deliveries SET retry_at = NULL WHERE subscription = 'upcast';
+SELECT is(pg_temp.fetched('upcast'), '', 'it fails again');
+SELECT pg_temp.append('v', 'Renamed');
+UPDATE dugong.deliveries SET retry_at = NULL WHERE subscription = 'upcast';
+SELECT is(pg_temp.fetched('upcast', 1), 'v2', 'a fetch goes on to what can be delivered');
+UPDATE dugong.deliveries SET retry_at = NULL, attempts = 8 WHERE subscription = 'upcast' AND event_id = pg_temp.event('s', 4);
+SELECT is(pg_temp.fetched('upcast'), '', 'in the end nothing of its aggregate comes');
+SELECT is((SELECT concat_ws(' ', given_up, sqlstate, message, first_failed_at <= last_failed_at, context LIKE '%upcast of event type "Renamed" from version 2%') FROM dugong.dead_letters WHERE projection = 'upcast'),
+    't P0099 no title t t', 'a dead letter, with the error');
 SELECT dugong.drop_event_type('Thing', 'Renamed', 3);
-SELECT is(pg_temp.fetched('upcast'), 's2 s3', 'nothing is lost by it');
+SELECT is(dugong.retry_dead_letters('upcast'), 1::bigint, 'when it is mended');
+SELECT is(pg_temp.fetched('upcast'), 's4 s5', 'nothing is lost by it');
+
+-- Consumers that have a name
+SELECT dugong.create_subscription('shared', '{Thing}', start_position => pg_temp.append('w'), visibility_timeout => '100 ms');
+SELECT pg_temp.append('w'), pg_temp.append('w'), pg_temp.append('x'), pg_temp.append('y');
+CREATE FUNCTION pg_temp.fetched_by(consumer text, max_events int DEFAULT 100) RETURNS text LANGUAGE sql
+AS $$ SELECT coalesce(string_agg(pg_temp.letter(e.aggregate_id) || e.sequence_number || ' #' || dugong.attempts('shared', e.id), ' ' ORDER BY e.position), '') FROM dugong.fetch_events('shared', max_events, consumer) e $$;
+CREATE FUNCTION pg_temp.held() RETURNS text LANGUAGE sql
+AS $$ SELECT string_agg(concat_ws(' ', pg_temp.letter(aggregate_id) || sequence_number, state, consumer), ', ' ORDER BY position) FROM dugong.outstanding_events WHERE subscription = 'shared' $$;
+SELECT is(pg_temp.fetched_by('one', 3), 'w2 #1 w3 #1 x1 #1', 'one fetches, and sees which attempt it is');
+SELECT is(pg_temp.fetched_by(NULL), 'y1 #1', 'so does one without a name');
+SELECT is(pg_temp.held(), 'w2 leased one, w3 leased one, x1 leased one, y1 leased', 'outstanding_events shows who has what');
+SELECT is(dugong.ack('shared', ARRAY[pg_temp.event('y', 1)], 'one'), 0::bigint, 'what another has is not acknowledged');
+SELECT is(dugong.nack('shared', pg_temp.event('x', 1), consumer => 'other'), false, 'nor given back');
+SELECT is(dugong.release('shared', ARRAY[pg_temp.event('x', 1)], 'other'), 0::bigint, 'nor released');
+SELECT is(dugong.ack('shared', ARRAY[pg_temp.event('x', 1)], 'one'), 1::bigint, 'its own is');
+SELECT is(dugong.ack('shared', ARRAY[pg_temp.event('y', 1)]), 1::bigint, 'who names no consumer acknowledges anybody''s');
+SELECT pg_sleep(0.11);
+SELECT is(pg_temp.fetched_by('two'), 'w2 #2', 'when a lease has ended another has its event');
+SELECT is(dugong.nack('shared', pg_temp.event('w', 2), consumer => 'one'), false, 'the first cannot take it away');
+SELECT is(dugong.ack('shared', ARRAY[pg_temp.event('w', 2)], 'one'), 0::bigint, 'nor acknowledge it');
+SELECT is(dugong.ack('shared', ARRAY[pg_temp.event('w', 3)], 'one'), 1::bigint, 'but what nobody has fetched since');
+SELECT is(pg_temp.held(), 'w2 leased two', 'the second has it still');
+SELECT is(dugong.nack('shared', pg_temp.event('w', 2), retry_after => '0', consumer => 'two'), true, 'and refuses it');
+SELECT is(pg_temp.held(), 'w2 retrying', 'it is nobody''s');
+SELECT is(dugong.ack('shared', ARRAY[pg_temp.event('w', 2)], 'two'), 0::bigint, 'nor does it belong to who has refused it');
+
+-- Giving back without counting
+SELECT pg_temp.append('w'), pg_temp.append('z'), pg_temp.append('z'), pg_temp.append('z');
+SELECT is(dugong.alter_subscription('shared', visibility_timeout => '1h')::text, '', 'a longer lease');
+SELECT is(pg_temp.fetched_by('three', 3), 'w2 #3', 'delivered for the third time');
+SELECT is(pg_temp.fetched_by('three'), 'z1 #1 z2 #1 z3 #1', 'and others for the first');
+SELECT is((SELECT leased_until > now() + interval '50 min' FROM dugong.outstanding_events WHERE subscription = 'shared' AND event_id = pg_temp.event('z', 1)), true, 'for an hour');
+SELECT is(dugong.release('shared', ARRAY[pg_temp.event('z', 2), NULL, gen_random_uuid()], 'three'), 2::bigint, 'release: with it the later ones of its aggregate');
+SELECT is(dugong.release('shared', ARRAY[pg_temp.event('z', 2)], 'three'), 0::bigint, 'once');
+SELECT is(dugong.release('shared', '{}', 'three'), 0::bigint, 'nothing');
+SELECT is(pg_temp.held(), 'w2 leased three, w4 waiting, z1 leased three, z2 waiting, z3 waiting', 'what is released waits');
+SELECT is(dugong.release('shared', consumer => 'three'), 2::bigint, 'all that a consumer holds');
+SELECT is(pg_temp.fetched_by('four'), 'w2 #3 z1 #1 z2 #1 z3 #1', 'it has not counted');
+SELECT is(dugong.release('shared', ARRAY[pg_temp.event('z', 1)]), 3::bigint, 'without a name: anybody''s');
+SELECT is(dugong.attempts('shared', pg_temp.event('z', 1)), 0, 'as if not delivered');
+SELECT is(dugong.attempts('shared', pg_temp.event('y', 1)), NULL, 'what is acknowledged has no attempts');
+SELECT is(dugong.ack('shared', ARRAY[pg_temp.event('z', 1)]), 0::bigint, 'so it cannot be acknowledged');
+
+-- What waits behind a dead letter does not keep others back
+SELECT dugong.create_subscription('crowd', '{Thing}', start_position => pg_temp.append('A'));
+SELECT pg_temp.append('A'), pg_temp.append('B');
+SELECT is(pg_temp.fetched('crowd'), 'A2 B1', 'two aggregates');
+SELECT is(pg_temp.acked('crowd', 'B1'), 1::bigint, 'one of them is done');
+INSERT INTO dugong.domain_events (aggregate_type, aggregate_id, type) SELECT 'Thing', pg_temp.thing('A'), 'Happened' FROM generate_series(1, 10500);
+SELECT pg_temp.append('C');
+SELECT is(pg_temp.fetched('crowd'), '', '10,000 are outstanding: no more are read');
+SELECT dugong.nack('crowd', pg_temp.event('A', 2), retry_after => '0');
+UPDATE dugong.deliveries SET attempts = 8 WHERE subscription = 'crowd' AND event_id = pg_temp.event('A', 2);
+SELECT is(pg_temp.fetched('crowd'), 'C1', 'when the first of them is a dead letter others go on');
 
 -- consumed_messages
 SELECT is((SELECT count(*) FROM dugong.consumed_messages WHERE consumer = 'upcast' AND event_id = pg_temp.event('s', 1)), 1::bigint, 'acknowledged is consumed');
-SELECT is((SELECT count(*) FROM dugong.consumed_messages WHERE consumer = 'upcast' AND event_id = pg_temp.event('s', 2)), 0::bigint, 'fetched is not');
+SELECT is((SELECT count(*) FROM dugong.consumed_messages WHERE consumer = 'upcast' AND event_id = pg_temp.event('s', 4)), 0::bigint, 'fetched is not');
 
 -- Read only
 SAVEPOINT s;
@@ -306,6 +402,7 @@ SET TRANSACTION READ ONLY;
 SELECT is(pg_temp.answer($$ SELECT * FROM dugong.fetch_events('plain') $$), '25006', 'fetch in a read-only transaction');
 SELECT is(pg_temp.answer($$ SELECT dugong.ack('plain', '{}') $$), '25006', 'ack in a read-only transaction');
 SELECT is(pg_temp.answer($$ SELECT dugong.nack('plain', gen_random_uuid()) $$), '25006', 'nack in a read-only transaction');
+SELECT is(pg_temp.answer($$ SELECT dugong.release('plain', '{}') $$), '25006', 'release in a read-only transaction');
 ROLLBACK TO s;
 
 -- Who may
@@ -314,17 +411,17 @@ CREATE ROLE consumer_member IN ROLE consumer_owner;
 CREATE ROLE consumer_stranger;
 GRANT USAGE ON SCHEMA dugong TO consumer_owner, consumer_stranger;
 SELECT ok(NOT has_function_privilege('consumer_stranger', f, 'EXECUTE'), f || ' is nobody''s')
-FROM unnest('{"dugong.create_subscription(text, text[], text[], bigint, interval, text)", dugong.drop_subscription(text), "dugong.fetch_events(text, int)",
-    "dugong.ack(text, uuid[])", "dugong.nack(text, uuid, text, interval)", "dugong.wait_for_events(text, interval)"}'::text[]) f;
-SELECT ok(NOT has_table_privilege('consumer_stranger', t, 'SELECT'), t || ' is nobody''s') FROM unnest('{dugong.deliveries,dugong.subscription_status}'::text[]) t;
+FROM unnest('{"dugong.create_subscription(text, text[], text[], bigint, interval, text)", dugong.drop_subscription(text), "dugong.fetch_events(text, int, text)", "dugong.alter_subscription(text, text[], interval, regrole)", "dugong.release(text, uuid[], text)", "dugong.attempts(text, uuid)",
+    "dugong.ack(text, uuid[], text)", "dugong.nack(text, uuid, text, interval, text)", "dugong.wait_for_events(text, interval)"}'::text[]) f;
+SELECT ok(NOT has_table_privilege('consumer_stranger', t, 'SELECT'), t || ' is nobody''s') FROM unnest('{dugong.deliveries,dugong.subscription_status,dugong.outstanding_events}'::text[]) t;
 GRANT EXECUTE ON FUNCTION dugong.create_subscription, dugong.drop_subscription, dugong.fetch_events, dugong.ack, dugong.nack, dugong.pause_projection, dugong.retry_dead_letters,
-    dugong.discard_dead_letter, dugong.alter_projection TO consumer_owner, consumer_stranger;
+    dugong.discard_dead_letter, dugong.alter_subscription, dugong.release, dugong.attempts TO consumer_owner, consumer_stranger;
 GRANT EXECUTE ON PROCEDURE dugong.wait_for_events TO consumer_owner, consumer_stranger;
 GRANT SELECT ON dugong.subscription_status TO consumer_owner;
 SELECT dugong.create_subscription('owned', '{Thing}', start_position => pg_temp.append('t'));
 SELECT pg_temp.append('t'), pg_temp.append('t');
 SELECT pg_temp.event('t', 2) AS event \gset
-SELECT lives_ok($$ SELECT dugong.alter_projection('owned', owner => 'consumer_owner') $$, 'another owner');
+SELECT lives_ok($$ SELECT dugong.alter_subscription('owned', owner => 'consumer_owner') $$, 'another owner');
 CREATE FUNCTION pg_temp.as_role(role text, command text) RETURNS text LANGUAGE plpgsql AS $$
 DECLARE
     answer text;
@@ -338,16 +435,21 @@ SELECT is(pg_temp.as_role('consumer_stranger', command), '42501', 'a stranger: '
     ($$SELECT * FROM dugong.fetch_events('owned')$$),
     ($$SELECT dugong.ack('owned', '{}')$$),
     ($$SELECT dugong.nack('owned', gen_random_uuid())$$),
+    ($$SELECT dugong.release('owned', consumer => 'x')$$),
+    ($$SELECT dugong.attempts('owned', gen_random_uuid())$$),
     ($$CALL dugong.wait_for_events('owned', '1 ms')$$),
     ($$SELECT dugong.drop_subscription('owned')$$),
     ($$SELECT dugong.pause_projection('owned')$$),
     ($$SELECT dugong.retry_dead_letters('owned')$$),
-    ($$SELECT dugong.alter_projection('owned', owner => 'consumer_stranger')$$),
+    ($$SELECT dugong.alter_subscription('owned', owner => 'consumer_stranger')$$),
     ($$SELECT dugong.discard_dead_letter('owned', gen_random_uuid())$$)) AS c (command);
 SELECT is(pg_temp.as_role('consumer_owner', command), 'accepted', 'the owner: ' || command) FROM (VALUES
     ($$CALL dugong.wait_for_events('owned', '1h')$$),
     ($$SELECT 1 / count(*) FROM dugong.fetch_events('owned', 1)$$),
-    (format($$SELECT 1 / dugong.nack('owned', %L)::int$$, :'event')),
+    (format($$SELECT 1 / dugong.attempts('owned', %L)$$, :'event')),
+    (format($$SELECT 1 / dugong.release('owned', ARRAY[%L]::uuid[])$$, :'event')),
+    ($$SELECT 1 / count(*) FROM dugong.fetch_events('owned', 1)$$),
+    (format($$SELECT 1 / dugong.nack('owned', %L, retry_after => '0')::int$$, :'event')),
     ($$SELECT 1 / count(*) FROM dugong.fetch_events('owned', 2)$$),
     (format($$SELECT 1 / dugong.ack('owned', ARRAY[%L]::uuid[])$$, :'event')),
     ($$SELECT 1 / count(*) FROM dugong.subscription_status WHERE subscription = 'owned' AND leased = 0$$),

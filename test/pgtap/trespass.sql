@@ -146,7 +146,8 @@ SELECT dugong.create_projection('own', 'Projected', event_handler => 'trespass.o
     reset_handler => 'trespass.on_reset()', origin => 'here') \g /dev/null
 SELECT dugong.create_projection('own_inline', 'Projected', event_handler => 'trespass.on_event(dugong.domain_event)', mode => 'inline', origin => 'here') \g /dev/null
 SELECT dugong.create_subscription('sub', '{Projected}', origin => 'here') \g /dev/null
-SELECT dugong.alter_projection(name, owner => 'regress_dugong_single') FROM unnest(ARRAY['own', 'own_inline', 'sub']) AS name \g /dev/null
+SELECT dugong.alter_projection(name, owner => 'regress_dugong_single') FROM unnest(ARRAY['own', 'own_inline']) AS name \g /dev/null
+SELECT dugong.alter_subscription('sub', owner => 'regress_dugong_single') \g /dev/null
 CREATE TEMP TABLE calls AS SELECT * FROM (VALUES
     ('bank_account_apply(bank_account_state,dugong.domain_event)', $$SELECT public.bank_account_apply(NULL, pg_catalog.jsonb_populate_record(NULL::dugong.domain_event,
         '{"type": "AccountOpened", "aggregate_id": "a0000000-0000-4000-8000-00000000000a", "payload": {"owner": "A", "initialBalance": 1}}'))$$),
@@ -178,11 +179,14 @@ CREATE TEMP TABLE calls AS SELECT * FROM (VALUES
         $$SELECT dugong.create_projection('new', 'Projected', event_handler => 'trespass.on_event(dugong.domain_event)', origin => 'here')$$),
     ('dugong.create_projection(text,text[],regclass,text,regprocedure,regprocedure,regprocedure,regprocedure,regprocedure,text[],text,bigint,text)',
         $$SELECT dugong.create_projection('new', ARRAY['Projected'::pg_catalog.text, 'Own'], event_handler => 'trespass.on_event(dugong.domain_event)', start_position => NULL, origin => 'here')$$),
-    ('dugong.ack(text,uuid[])', $$SELECT dugong.ack('sub', '{}')$$),
+    ('dugong.ack(text,uuid[],text)', $$SELECT dugong.ack('sub', '{}')$$),
+    ('dugong.alter_subscription(text,text[],interval,regrole)', $$SELECT dugong.alter_subscription('sub', visibility_timeout => '1 s')$$),
+    ('dugong.attempts(text,uuid)', $$SELECT dugong.attempts('sub', gen_random_uuid())$$),
+    ('dugong.release(text,uuid[],text)', $$SELECT dugong.release('sub', consumer => 'x')$$),
     ('dugong.create_subscription(text,text[],text[],bigint,interval,text)', $$SELECT dugong.create_subscription('new_sub', '{Projected}', origin => 'here')$$),
     ('dugong.drop_subscription(text)', $$SELECT dugong.drop_subscription('sub')$$),
-    ('dugong.fetch_events(text,integer)', $$SELECT * FROM dugong.fetch_events('sub')$$),
-    ('dugong.nack(text,uuid,text,interval)', $$SELECT dugong.nack('sub', gen_random_uuid())$$),
+    ('dugong.fetch_events(text,integer,text)', $$SELECT * FROM dugong.fetch_events('sub')$$),
+    ('dugong.nack(text,uuid,text,interval,text)', $$SELECT dugong.nack('sub', gen_random_uuid())$$),
     ('dugong.wait_for_events(text,interval)', $$CALL dugong.wait_for_events('sub', '1ms')$$),
     ('dugong.discard_dead_letter(text,uuid,text)', $$SELECT dugong.discard_dead_letter('own', gen_random_uuid())$$),
     ('dugong.drop_projection(text)', $$SELECT dugong.drop_projection('own')$$),
@@ -257,7 +261,7 @@ FROM (
         'CREATE RULE r AS ON INSERT TO %s DO INSTEAD NOTHING', 'ALTER TABLE %s DISABLE TRIGGER ALL', 'ALTER TABLE %s OWNER TO regress_dugong_writer',
         'GRANT ALL ON %s TO regress_dugong_writer', 'DROP TABLE %s CASCADE', 'COMMENT ON TABLE %s IS ''x''', 'ALTER TABLE %s ENABLE ROW LEVEL SECURITY']) AS command
     UNION ALL
-    SELECT 'SELECT FROM dugong.' || view FROM unnest(ARRAY['projection_status', 'dead_letters', 'worker_status', 'rebuild_progress', 'consumed_messages', 'snapshots', 'subscription_status']) AS view
+    SELECT 'SELECT FROM dugong.' || view FROM unnest(ARRAY['projection_status', 'dead_letters', 'worker_status', 'rebuild_progress', 'consumed_messages', 'snapshots', 'subscription_status', 'outstanding_events']) AS view
     UNION ALL
     SELECT * FROM (VALUES
         ($$UPDATE dugong.event_log SET payload = NULL$$),
@@ -473,7 +477,8 @@ SELECT is(pg_temp.outcome('regress_dugong_attacker', command, 'hostile, pg_temp,
 FROM unnest(ARRAY[$$SELECT 'a'::pg_catalog.text = 'a'::pg_catalog.text$$, $$SELECT 'a'::pg_catalog.text || 'a'::pg_catalog.text$$, $$SELECT 1 < 2$$,
     $$SELECT 'a'::uuid$$, $$SELECT sha256('a'::pg_catalog.bytea)$$, $$DELETE FROM event_log$$]) AS command;
 SELECT dugong.alter_aggregate_type('Own', owner => 'regress_dugong_attacker', origin => 'here') \g /dev/null
-SELECT dugong.alter_projection(name, owner => 'regress_dugong_attacker') FROM unnest(ARRAY['own', 'own_inline', 'sub']) AS name \g /dev/null
+SELECT dugong.alter_projection(name, owner => 'regress_dugong_attacker') FROM unnest(ARRAY['own', 'own_inline']) AS name \g /dev/null
+SELECT dugong.alter_subscription('sub', owner => 'regress_dugong_attacker') \g /dev/null
 SELECT is(pg_temp.outcome('regress_dugong_attacker', call, path), 'accepted', format('%s: %s', path, signature))
 FROM calls, unnest(ARRAY['hostile, pg_temp, pg_catalog, public', 'pg_temp, hostile']) AS path ORDER BY path, signature;
 -- Views and plain SQL, by a superuser

@@ -88,7 +88,8 @@ is($err, '', 'projections: no warning');
 like($out, qr/^OrderPlaced\|\{"total": 20\}\n1\n0$/m, 'broker: an event is fetched, and acknowledged once');
 like($out, qr/^t\n0\n1\|1\|0\|0$/m, 'broker: one is given back, and does not come soon');
 like($out, qr/^t\|t\n1\nt\nMail\|ConfirmationSent$/m, 'broker: an append is linked, and acknowledged with its cause');
-like($out, qr/^mail\|running\|\d+\|0\|0\|1\|0$/m, 'broker: the status');
+like($out, qr/^2\|leased\|2\|worker-1\|sooner\n1\|leased\|1\|\|\n0\n2\n1$/m, 'broker: a consumer with a name, which releases what it has');
+like($out, qr/^mail\|running\|\d+\|0\|1\|0\|0$/m, 'broker: the status');
 is($err, '', 'broker: no warning');
 is($node->safe_psql('postgres', q{SELECT count(*) FROM pg_roles WHERE rolname !~ '^pg_' AND NOT rolsuper}),
 	'0', 'reference: its roles are dropped');

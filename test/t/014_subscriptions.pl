@@ -57,6 +57,36 @@ begin_wait('10 s');
 $waiter->wait_for(0, 10);
 cmp_ok(time - $start, '<', 2, 'it returns when a lease has ended');
 sql("SELECT dugong.ack('mail', ARRAY(SELECT id FROM dugong.fetch_events('mail')))");
+# While somebody else fetches there is nothing to fetch
+my $fetcher = Sessions->new($node->connstr('shop'), 1);
+my $fetched = '';
+sql(append_thing(1));
+$fetcher->send_sql(0, "BEGIN; SELECT dugong.ack('mail', ARRAY(SELECT id FROM dugong.fetch_events('mail')));", sub { $fetched = shift; });
+$fetcher->wait_for(0, 10);
+is($fetched, "1\n", 'another fetches, and has not committed');
+$start = time;
+begin_wait('300 ms');
+$waiter->wait_for(0, 10);
+cmp_ok(time - $start, '>', 0.25, 'a wait does not end meanwhile');
+begin_wait('30 s');
+$node->poll_query_until('shop', $waits) or die;
+$fetcher->send_sql(0, 'ROLLBACK;');
+$fetcher->wait_for(0, 10);
+$waiter->wait_for(0, 10);
+cmp_ok(time - $start, '<', 5, 'but when he has given up');
+is($waited, '', 'without an error');
+$fetcher->close_all;
+sql("SELECT dugong.ack('mail', ARRAY(SELECT id FROM dugong.fetch_events('mail')))");
+# What it costs: looks take at most a twentieth of the time
+sql("SELECT dugong.append_event('Thing', t, 'Happened') FROM gen_random_uuid() t, generate_series(1, 9000)");
+sql("SELECT dugong.alter_subscription('mail', visibility_timeout => '1 h')");
+sql("SELECT count(*) FROM dugong.fetch_events('mail', 1); SELECT count(*) FROM dugong.fetch_events('mail', 1)");
+is(sql("SELECT waiting > 8000 FROM dugong.subscription_status WHERE subscription = 'mail'"), 't', 'thousands wait for one');
+sub cpu { my ($ticks) = map { (split ' ')[13] } slurp_file('/proc/' . sql("SELECT pid FROM pg_stat_activity WHERE application_name = 'waiter'") . '/stat'); return $ticks / 100; }
+my $before = cpu();
+begin_wait('2 s');
+$waiter->wait_for(0, 10);
+cmp_ok(cpu() - $before, '<', 0.3, 'to wait costs little all the same');
 begin_wait('30 s');
 $node->poll_query_until('shop', $waits) or die;
 sql("SELECT dugong.drop_subscription('mail')");
@@ -86,18 +116,19 @@ sub ask
 	return $answer;
 }
 
-sub fetch_sql { my ($count) = @_; return "SELECT 'event', id, aggregate_id, sequence_number FROM dugong.fetch_events('mail', $count);"; }
+sub fetch_sql { my ($count, $consumer) = @_; return "SELECT 'event', id, aggregate_id, sequence_number FROM dugong.fetch_events('mail', $count, " . ($consumer // 'NULL') . ');'; }
 
 sub events_of { return map { [ (split /\|/)[ 1 .. 3 ] ] } grep { /^event\|/ } split /\n/, shift; }
 
 sub uuids { return 'ARRAY[' . join(',', map { "'$_->[0]'" } @_) . ']::uuid[]'; }
 
-# Fetches, handles and acknowledges once, in one of many ways.
+# Fetches, handles and acknowledges once, in one of many ways, mostly under its name.
 sub consume_once
 {
 	my ($session, $file) = @_;
 	my $kind = rand;
-	my $fetch = fetch_sql(1 + int rand 20);
+	my $consumer = rand > 0.2 ? "'$$'" : 'NULL';
+	my $fetch = fetch_sql(1 + int rand 20, $consumer);
 
 	if ($kind < 0.05) { ask($session, "BEGIN; $fetch ROLLBACK;"); return; }
 	# A block: fetched, handled and acknowledged in one transaction
@@ -112,18 +143,23 @@ sub consume_once
 	}
 	record($file, 'fetched', map { join '|', @$_ } @events);
 	return if !$block && $kind < 0.13;    # forgets them
+	if (!$block && $kind < 0.16)
+	{
+		ask($session, "SELECT dugong.release('mail', " . ($consumer eq 'NULL' ? uuids(@events) : "consumer => $consumer") . ');');
+		return;
+	}
 	usleep(350_000) if $kind > 0.97;      # too late
 	if (!$block && $kind < 0.3)
 	{
 		my $refused = $events[ rand @events ];
 
-		ask($session, "SELECT dugong.nack('mail', '$refused->[0]', 'no', '" . int(rand 50) . " ms');");
+		ask($session, "SELECT dugong.nack('mail', '$refused->[0]', 'no', '" . int(rand 50) . " ms', $consumer);");
 		@events = grep { $_->[1] ne $refused->[1] || $_->[2] < $refused->[2] } @events;
 	}
 	return if !@events;
 	@events = reverse @events if $kind > 0.9;
 	record($file, 'acks', map { $_->[0] } @events);
-	ask($session, $kind > 0.8 ? join ' ', map { "SELECT dugong.ack('mail', " . uuids($_) . ');' } @events : "SELECT dugong.ack('mail', " . uuids(@events) . ');');
+	ask($session, $kind > 0.8 ? join ' ', map { "SELECT dugong.ack('mail', " . uuids($_) . ", $consumer);" } @events : "SELECT dugong.ack('mail', " . uuids(@events) . ", $consumer);");
 	ask($session, 'COMMIT;') if $block;
 	return;
 }

@@ -36,7 +36,7 @@ sub start_client
 	local %ENV = (%ENV, PGHOST => $node->host, PGPORT => $node->port, PGDATABASE => 'shop', PGUSER => $ENV{PGUSER} || scalar getpwuid($<), PGAPPNAME => "consumer $client", %env);
 	my $log = "$PostgreSQL::Test::Utils::log_path/$client";
 
-	$process{$client} = start([ @{ $command{$client} }, "mail_$client", 'shop-Order' ], '<', \undef, '>>', "$log.out", '2>>', "$log.err");
+	$process{$client} = start([ @{ $command{$client} }, "mail_$client", 'shop-Order', "projection-mail_$client" ], '<', \undef, '>>', "$log.out", '2>>', "$log.err");
 	return;
 }
 

@@ -6,6 +6,8 @@
 // Connects as every libpq program: PGHOST (a directory is a socket's), PGPORT, PGDATABASE, PGUSER, PGPASSWORD.  A channel is
 // "origin-aggregate_type"; without one it only polls, as it must behind a pooler in transaction mode.
 //
+// Give it "projection-SUBSCRIPTION", too: it tells what another consumer released, and what somebody retries.
+//
 // What it keeps, it keeps in memory.  If it crashes, what it had not acknowledged is delivered again: at least once.
 'use strict';
 
@@ -16,7 +18,7 @@ const { Client } = require('pg');
 const BATCH = 100;                                                  // events in a fetch: they must be handled within the visibility timeout
 const ACK_EVERY = 20;                                               // events in an acknowledgement
 const POLL = 1000 * Number(process.env.POLL_SECONDS || 5);          // also finds what no notification tells: retries, ended leases
-const RETRY_AFTER = '1 s';
+const NAME = `${os.hostname()}-${process.pid}-${Date.now()}`;         // nobody else's, and no later process's
 const FAIL_ON = process.env.FAIL_ON;                                // an event type, to see what a failure does
 const [subscription, ...channels] = process.argv.slice(2);
 
@@ -54,11 +56,12 @@ let batch = [];             // fetched, not handled
 let done = [];              // handled, not known to be acknowledged: ids
 let deadline = 0;           // the batch is ours until then
 let pause = 100;            // ms before the next connection
+let idle = 50;              // ms before the next look, if nothing comes: another may have been fetching at that moment
 let stopping = false;
 let woken = false;
 let endWait = () => {};
 
-function wake() { woken = true; endWait(); }
+function wake() { woken = true; idle = 50; endWait(); }
 
 // For a signal, a notification, a lost connection or the time.
 async function wait(ms) {
@@ -71,17 +74,17 @@ async function wait(ms) {
 // Is it the connection or the server that failed, not the statement?  What the server says has a severity and a SQLSTATE.
 function isLost(error) { return !error.severity || /^(08|53|57)/.test(error.code); }
 
-// If the answer is lost, it is asked again: what is acknowledged already does no harm.
+// If the answer is lost, it is asked again: what is acknowledged already does no harm, nor what is no longer ours.
 async function acknowledge(client) {
     if (!done.length) return;
-    await client.query('SELECT dugong.ack($1, $2)', [subscription, done]);
+    await client.query('SELECT dugong.ack($1, $2, $3)', [subscription, done, NAME]);
     done = [];
 }
 
-// Later events of the aggregate go with it: they come again after it.
-async function giveBack(client, event, reason, retryAfter) {
+// Later events of the aggregate go with it: they come again after it, when the pause is over, which doubles each time.
+async function refuse(client, event, reason) {
     const key = e => JSON.stringify([e.origin, e.aggregate_type, e.aggregate_id, e.tenant_id]);
-    await client.query('SELECT dugong.nack($1, $2, $3, $4::interval)', [subscription, event.id, reason, retryAfter]);
+    await client.query('SELECT dugong.nack($1, $2, $3, consumer => $4)', [subscription, event.id, reason, NAME]);
     batch = batch.filter(e => key(e) !== key(event));
 }
 
@@ -93,7 +96,7 @@ async function workOff(client) {
         try { await handle(client, event); } catch (error) { failure = error; }
         if (client.lost) throw client.lost;                         // not the event's fault; if it is noticed later, the nack fails
         if (failure) {
-            await giveBack(client, event, failure.message, RETRY_AFTER);
+            await refuse(client, event, failure.message);
         } else {
             done.push(event.id);
             batch.shift();
@@ -101,8 +104,8 @@ async function workOff(client) {
         if (done.length >= ACK_EVERY) await acknowledge(client);
     }
     await acknowledge(client);
-    while (batch.length && performance.now() < deadline)            // it is to stop: others need not wait for the lease's end
-        await giveBack(client, batch[0], 'the consumer ended', '0 s');
+    if (stopping && batch.length)                                   // others need not wait for the lease's end, nor does it count
+        await client.query('SELECT dugong.release($1, consumer => $2)', [subscription, NAME]);
     batch = [];                                                     // no longer ours: delivered again
 }
 
@@ -118,10 +121,16 @@ async function consume(client) {
         await workOff(client);                                      // also what a lost connection left
         woken = false;
         const start = performance.now();
-        batch = (await client.query('SELECT * FROM dugong.fetch_events($1, $2)', [subscription, BATCH])).rows;
+        batch = (await client.query('SELECT * FROM dugong.fetch_events($1, $2, $3)', [subscription, BATCH, NAME])).rows;
         deadline = start + 1000 * rows[0].seconds;
         pause = 100;
-        if (!batch.length) await wait(POLL);
+        if (batch.length) {
+            idle = 50;
+        } else {
+            const ms = idle;
+            idle = Math.min(idle * 2, POLL);                        // a notification sets it back
+            await wait(ms);
+        }
         if (client.lost) throw client.lost;
     }
     await workOff(client);

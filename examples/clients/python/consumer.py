@@ -6,6 +6,8 @@
 Connects as every libpq program: PGHOST (a directory is a socket's), PGPORT, PGDATABASE, PGUSER, PGPASSWORD.  A channel is
 "origin-aggregate_type"; without one it only polls, as it must behind a pooler in transaction mode.
 
+Give it "projection-SUBSCRIPTION", too: it tells what another consumer released, and what somebody retries.
+
 What it keeps, it keeps in memory.  If it crashes, what it had not acknowledged is delivered again: at least once.
 """
 import json
@@ -24,7 +26,7 @@ from psycopg.rows import namedtuple_row
 BATCH = 100                                             # events in a fetch: they must be handled within the visibility timeout
 ACK_EVERY = 20                                          # events in an acknowledgement
 POLL = float(os.environ.get('POLL_SECONDS', 5))         # also finds what no notification tells: retries, ended leases
-RETRY_AFTER = '1 s'
+NAME = f'{socket.gethostname()}-{os.getpid()}-{time.time_ns()}'     # nobody else's, and no later process's
 FAIL_ON = os.environ.get('FAIL_ON')                     # an event type, to see what a failure does
 
 
@@ -51,6 +53,7 @@ class Consumer:
         self.done = []              # handled, not known to be acknowledged: ids
         self.deadline = 0           # the batch is ours until then
         self.pause = 0.1            # before the next connection
+        self.idle = 0.05            # before the next look, if nothing comes: another may have been fetching at that moment
         self.stopping = False
         self.wakeup, self.writer = socket.socketpair()  # a signal ends a wait
         self.writer.setblocking(False)
@@ -60,6 +63,9 @@ class Consumer:
 
     def stop(self, *_):
         self.stopping = True
+
+    def wake(self, *_):
+        self.woken, self.idle = True, 0.05
 
     def run(self):
         while not self.stopping:
@@ -74,7 +80,7 @@ class Consumer:
 
     def consume(self, conn):
         """Until it is to stop, or raises."""
-        conn.add_notify_handler(lambda _: setattr(self, 'woken', True))
+        conn.add_notify_handler(self.wake)
         for channel in self.channels:                   # first listen, then fetch: nothing is missed
             conn.execute(sql.SQL('LISTEN {}').format(sql.Identifier(channel)))
         row = conn.execute('SELECT extract(epoch FROM visibility_timeout)::float8 AS seconds FROM dugong.subscription_status '
@@ -85,10 +91,13 @@ class Consumer:
             self.work_off(conn)                         # also what a lost connection left
             self.woken = False
             deadline = time.monotonic() + row.seconds
-            self.batch = conn.execute('SELECT * FROM dugong.fetch_events(%s, %s)', (self.subscription, BATCH)).fetchall()
+            self.batch = conn.execute('SELECT * FROM dugong.fetch_events(%s, %s, %s)', (self.subscription, BATCH, NAME)).fetchall()
             self.deadline, self.pause = deadline, 0.1
-            if not self.batch and not self.woken:
-                self.wait(POLL, conn)
+            if self.batch:
+                self.idle = 0.05
+            elif not self.woken:
+                seconds, self.idle = self.idle, min(self.idle * 2, POLL)        # a notification sets it back
+                self.wait(seconds, conn)
         self.work_off(conn)
 
     def work_off(self, conn):
@@ -102,24 +111,24 @@ class Consumer:
             except Exception as error:
                 if conn.closed:                         # not the event's fault; if it is noticed later, the nack fails
                     raise psycopg.OperationalError(str(error)) from error
-                self.give_back(conn, event, str(error), RETRY_AFTER)
+                self.refuse(conn, event, str(error))
             if len(self.done) >= ACK_EVERY:
                 self.acknowledge(conn)
         self.acknowledge(conn)
-        while self.batch and time.monotonic() < self.deadline:      # it is to stop: others need not wait for the lease's end
-            self.give_back(conn, self.batch[0], 'the consumer ended', '0 s')
+        if self.stopping and self.batch:                # others need not wait for the lease's end, nor does it count
+            conn.execute('SELECT dugong.release(%s, consumer => %s)', (self.subscription, NAME))
         self.batch = []                                 # no longer ours: delivered again
 
     def acknowledge(self, conn):
-        """If the answer is lost, it is asked again: what is acknowledged already does no harm."""
+        """If the answer is lost, it is asked again: what is acknowledged already does no harm, nor what is no longer ours."""
         if self.done:
-            conn.execute('SELECT dugong.ack(%s, %s)', (self.subscription, self.done))
+            conn.execute('SELECT dugong.ack(%s, %s, %s)', (self.subscription, self.done, NAME))
             self.done = []
 
-    def give_back(self, conn, event, reason, retry_after):
-        """Later events of the aggregate go with it: they come again after it."""
+    def refuse(self, conn, event, reason):
+        """Later events of the aggregate go with it: they come again after it, when the pause is over, which doubles each time."""
         def key(e): return e.aggregate_type, e.aggregate_id, e.tenant_id, e.origin
-        conn.execute('SELECT dugong.nack(%s, %s, %s, %s::interval)', (self.subscription, event.id, reason, retry_after))
+        conn.execute('SELECT dugong.nack(%s, %s, %s, consumer => %s)', (self.subscription, event.id, reason, NAME))
         self.batch = [e for e in self.batch if key(e) != key(event)]
 
     def wait(self, seconds, conn=None):
@@ -128,7 +137,7 @@ class Consumer:
         if conn in ready:
             conn.pgconn.consume_input()
             while conn.pgconn.notifies():               # whatever it says: we fetch
-                pass
+                self.wake()
 
 
 if __name__ == '__main__':

@@ -41,7 +41,7 @@ LEFT JOIN dugong.aggregate_types t ON t.id OPERATOR(pg_catalog.=) a.aggregate_ty
 LEFT JOIN dugong.event_log e ON e.id OPERATOR(pg_catalog.=) a.event_id
 UNION ALL
 SELECT d.subscription, t.origin, t.name, d.aggregate_id, d.tenant_id, d.event_id, e.type, d.position,
-       d.sequence_number, w.last_sequence_number, d.attempts, NULL, d.failed_at, NULL, true, NULL, d.reason, NULL, NULL
+       d.sequence_number, w.last_sequence_number, d.attempts, d.first_failed_at, d.failed_at, NULL, true, d.sqlstate, d.reason, NULL, d.context
 FROM dugong.deliveries d
 LEFT JOIN dugong.aggregate_types t ON t.id OPERATOR(pg_catalog.=) d.aggregate_type_id
 LEFT JOIN dugong.event_log e ON e.id OPERATOR(pg_catalog.=) d.event_id
@@ -213,3 +213,28 @@ COMMENT ON VIEW dugong.subscription_status IS 'each subscription: how far it has
 COMMENT ON COLUMN dugong.subscription_status.waiting IS 'events that wait for an earlier one of their aggregate';
 COMMENT ON COLUMN dugong.subscription_status.leased IS 'events that consumers have fetched';
 COMMENT ON COLUMN dugong.subscription_status.retrying IS 'events that were given back, or whose lease has ended';
+
+CREATE VIEW dugong.outstanding_events AS
+SELECT d.subscription,
+       d.event_id,
+       d.position,
+       t.origin,
+       t.name AS aggregate_type,
+       d.aggregate_id,
+       d.tenant_id,
+       d.sequence_number,
+       CASE WHEN d.dead THEN 'dead'
+            WHEN d.leased_until OPERATOR(pg_catalog.>) pg_catalog.clock_timestamp() THEN 'leased'
+            WHEN d.attempts OPERATOR(pg_catalog.=) 0 THEN 'waiting'
+            ELSE 'retrying' END AS state,
+       d.attempts,
+       d.consumer,
+       d.leased_until,
+       d.retry_at,
+       d.failed_at,
+       d.reason
+FROM dugong.deliveries d
+LEFT JOIN dugong.aggregate_types t ON t.id OPERATOR(pg_catalog.=) d.aggregate_type_id;
+COMMENT ON VIEW dugong.outstanding_events IS 'each event that a subscription has read and that is not acknowledged, and who has it';
+COMMENT ON COLUMN dugong.outstanding_events.attempts IS 'deliveries so far';
+COMMENT ON COLUMN dugong.outstanding_events.consumer IS 'who fetched it last and has not given it back, if he named himself';
