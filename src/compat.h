@@ -8,6 +8,7 @@
 #define DUGONG_COMPAT_H
 
 #include "access/genam.h"
+#include "access/tableam.h"
 #include "storage/lock.h"
 #include "storage/proc.h"
 #if PG_VERSION_NUM >= 170000
@@ -50,6 +51,15 @@
 #else
 #define index_beginscan_compat(heap, index, snapshot, nkeys) \
 	index_beginscan(heap, index, snapshot, nkeys, 0)
+#endif
+
+/* 16 tells which indexes need a new entry after an update. */
+#if PG_VERSION_NUM >= 160000
+typedef TU_UpdateIndexes UpdatedIndexes;
+#define updated_indexes_any(updated) ((updated) != TU_None)
+#else
+typedef bool UpdatedIndexes;
+#define updated_indexes_any(updated) (updated)
 #endif
 
 /* 16 made privilege checks one function for all kinds of objects. */

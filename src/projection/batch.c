@@ -89,6 +89,7 @@ batch_begin(Batch *batch, const BatchRequest *request, const Projection *project
 	};
 	batch->has_parked = parked_any(projection->name);
 	work_begin(&batch->work, projection, request->own_transaction, batch->log, batch->snapshot);
+	batch->work.remembers = request->own_transaction;
 }
 
 static void

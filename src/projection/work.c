@@ -13,6 +13,7 @@
 #include "access/table.h"
 #include "access/xact.h"
 #include "aggregate/aggregate.h"
+#include "aggregate/state_cache.h"
 #include "catalog/pg_type.h"
 #include "miscadmin.h"
 #include "projection/query_model.h"
@@ -171,7 +172,11 @@ build_state(Work *work, Change *change, AggregateState *state)
 	Size		size = 0;
 
 	aggregate_init(&aggregate, &change->key);
+	if (work->remembers)
+		state_cache_load(&aggregate);
 	aggregate_build(&aggregate, work->log, NULL, work->snapshot);
+	if (work->remembers)
+		state_cache_store(&aggregate);
 	type = &aggregate.fold->result;
 	state->key = change->key;
 	state->deleted = aggregate.isnull;

@@ -33,6 +33,7 @@ typedef struct Work
 	Relation	log;
 	Snapshot	snapshot;		/* what states are built from */
 	MemoryContext context;		/* of it all */
+	bool		remembers;		/* may states be kept beyond the transaction? see state_cache.c */
 	Oid			state_type;		/* if the projection gets states */
 	FmgrInfo	handler;		/* update_handler, event_handler or set_handler */
 	FmgrInfo	delete_handler;

@@ -97,6 +97,7 @@ enter_row(int row)
 	type->strict = DatumGetBool(plan_result(row, 7, &isnull));
 	type->external = DatumGetBool(plan_result(row, 8, &isnull));
 	type->snapshot_interval = DatumGetInt32(plan_result(row, 9, &isnull));
+	type->has_default_interval = isnull;
 	if (isnull)
 		type->snapshot_interval = DEFAULT_SNAPSHOT_INTERVAL;
 	depends_on = plan_result(row, 10, &isnull);

@@ -24,6 +24,7 @@ typedef struct AggregateType
 	char	   *fold;			/* signature, or NULL */
 	ArrayType  *depends_on;		/* text: signatures of what the fold calls; or NULL */
 	int			snapshot_interval;	/* events; 0 = no snapshots */
+	bool		has_default_interval;	/* the type does not say how often */
 	bool		strict;			/* only declared event types */
 	bool		external;		/* another service's: events are only received */
 } AggregateType;
