@@ -117,7 +117,11 @@ static MemoryContext flight_context;
 /* Who was in flight when the worker's marker was put up, and may not have seen it. */
 static Candidates unaware;
 
-/* Settings of the database or the configuration must not change how it works. */
+/*
+ * Settings of the database or the configuration must not change how it works.
+ * It does not wait for the disk: what a crash takes of its work it takes with
+ * the checkpoint, and it is done again.
+ */
 static void
 pin_settings(void)
 {
@@ -131,7 +135,8 @@ pin_settings(void)
 		{"idle_in_transaction_session_timeout", "0"},
 		{"transaction_timeout", "0"},	/* since 17 */
 		{"lock_timeout", "1s"},
-		{"session_replication_role", "origin"}
+		{"session_replication_role", "origin"},
+		{"synchronous_commit", "off"}
 	};
 
 	for (size_t i = 0; i < lengthof(pinned); i++)
