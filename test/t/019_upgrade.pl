@@ -43,7 +43,7 @@ my @changes = (
 	"COMMENT ON FUNCTION bank_deposit(uuid, numeric, uuid) IS 'another'",
 	"COMMENT ON COLUMN dugong.event_log.position IS NULL",
 	'ALTER FUNCTION bank_deposit(uuid, numeric, uuid) COST 7',
-	'ALTER FUNCTION bank_deposit(uuid, numeric, uuid) RESET ALL',
+	'ALTER FUNCTION dugong.ack(text, uuid[], text) RESET ALL',
 	'GRANT EXECUTE ON FUNCTION bank_deposit(uuid, numeric, uuid) TO PUBLIC',
 	'GRANT SELECT ON dugong.event_log TO PUBLIC',
 	'ALTER TABLE dugong.deliveries ADD COLUMN more int',
