@@ -10,7 +10,7 @@ def run(effort):
     accounts.create(DATABASE)
     ours = pgbench.side('append_any.sql', DATABASE, lambda run: {'accounts': accounts.ACCOUNTS},
                         after=lambda: server.settle_behind_run(DATABASE))
-    theirs = pgbench.side('emmett_append.sql', PEER)
+    theirs = pgbench.side('emmett_append.sql', PEER, lambda run: {'partition': 'emt:default'})
     for synchronous_commit, at_least in (('off', 1.4), ('on', 1.1)):
         for clients in (8, 16):
             runs = pgbench.interleave(effort, [ours, theirs], clients, synchronous_commit)

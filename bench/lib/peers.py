@@ -30,7 +30,7 @@ def message_db(database):
     server.create_database(database)
     server.command('bash', os.path.join(package, 'database', 'install.sh'),
                    env={'DATABASE_NAME': database, 'CREATE_DATABASE': 'off'})
-    server.psql(database, 'ALTER DATABASE :"database" SET search_path = message_store, public', database=database)
+    server.psql(database, 'ALTER DATABASE :"name" SET search_path = message_store, public', name=database)
     return version
 
 

@@ -34,20 +34,20 @@ def command(*args, stdin=None, env=None):
     return done.stdout
 
 
-def psql(database, sql, **variables):
+def psql(database, sql, /, **variables):
     """Runs SQL in one session and returns its output, columns separated by |."""
     sets = [word for name, value in variables.items() for word in ('-v', '%s=%s' % (name, value))]
     return command('psql', '-XAtq', '-v', 'ON_ERROR_STOP=1', '-d', database, *sets, stdin=sql,
                    env={'PGOPTIONS': '-c client_min_messages=warning'}).strip()
 
 
-def psql_file(database, name, **variables):
+def psql_file(database, name, /, **variables):
     """Runs a file of bench/sql."""
     with open(os.path.join(SQL, name)) as file:
         return psql(database, file.read(), **variables)
 
 
-def number(database, sql, **variables):
+def number(database, sql, /, **variables):
     return float(psql(database, sql, **variables))
 
 
