@@ -19,24 +19,32 @@ SHORT, LONG = 100, 600
 TOP = 40
 
 
+# A C function that only the backend under measure calls, and what it executes
+MEASURED = [
+    ('bank_deposit', 'deposit.sql', 'bank_deposit'),
+    ('the PL/pgSQL function beside it', 'crud_deposit.sql', 'plpgsql_call_handler'),
+    ('append_event', 'append_any.sql', 'dugong_append_event'),
+    ('the INSERT beside it', 'plain_append.sql', 'gen_random_uuid'),
+]
+
+
 def run(effort):
-    accounts.create(DATABASE)
-    yield 'profile: instructions of one backend for each transaction, 1 client, %d accounts.' % accounts.ACCOUNTS
-    for title, script, defines in (
-            ('bank_deposit', 'deposit.sql', {'accounts': accounts.ACCOUNTS}),
-            ('dugong_append_event', 'append_any.sql', {'accounts': accounts.ACCOUNTS})):
-        yield table(title, pgbench.side(script, DATABASE, lambda run, defines=defines: defines))
+    accounts.create(DATABASE, also=['crud.sql', 'plain_log.sql'])
+    yield 'Instructions of a backend for one transaction, %d accounts:' % accounts.ACCOUNTS
+    for title, script, symbol in MEASURED:
+        side = pgbench.side(script, DATABASE, lambda run: {'accounts': accounts.ACCOUNTS, 'turn': -1, 'block': run * 100000})
+        yield table(title, symbol, side)
     server.configure()
 
 
-def table(title, which):
-    short, long = profile(title, which, SHORT), profile(title, which, LONG)
+def table(title, symbol, side):
+    short, long = profile(symbol, side, SHORT), profile(symbol, side, LONG)
     own, inclusive = [{name: (count - before.get(name, 0)) / (LONG - SHORT) for name, count in after.items()}
                       for before, after in zip(short, long)]
     total = sum(own.values())
     # Not what is below everything, nor what has no name
     inclusive = {name: count for name, count in inclusive.items() if count < 0.99 * total and not re.match("0x|.*'\\d+$", name)}
-    lines = ['%s: %.0f instructions' % (title, total), '', '| itself | function | | with what it calls | function |', '|--:|---|---|--:|---|']
+    lines = ['%s, %.0f instructions:' % (title, total), '', '| itself | function | | with what it calls | function |', '|--:|---|---|--:|---|']
     for first, second in zip(top(own, TOP), top(inclusive, TOP)):
         lines.append('| %.1f %% | `%s` | | %.1f %% | `%s` |' % (100 * first[1] / total, first[0], 100 * second[1] / total, second[0]))
     return '\n'.join(lines)
@@ -46,7 +54,7 @@ def top(counts, n):
     return sorted(counts.items(), key=lambda item: -item[1])[:n]
 
 
-def profile(symbol, which, transactions):
+def profile(symbol, side, transactions):
     """Instructions by function of the backend that called the C function of this name, of a server under callgrind."""
     directory = tempfile.mkdtemp(dir=os.environ['SANDBOX'])
     subprocess.run(['pg_ctl', '-D', server.DATA, '-s', '-m', 'fast', 'stop'], check=True)
@@ -56,7 +64,7 @@ def profile(symbol, which, transactions):
     try:
         while subprocess.run(['pg_isready', '-q']).returncode != 0 and postmaster.poll() is None:
             time.sleep(0.5)
-        pgbench.pgbench(which, 1, transactions=transactions)
+        pgbench.pgbench(side, 1, transactions=transactions)
     finally:
         postmaster.send_signal(signal.SIGINT)  # fast shutdown
         postmaster.wait()
