@@ -81,7 +81,7 @@ $(OBJS) $(OBJS:.o=.bc): $(HDRS)
 $(DATA_built): $(addprefix src/sql/,$(SQL_PARTS)) dugong.control
 	cat $(filter %.sql,$^) > $@
 
-.PHONY: test demo format dist
+.PHONY: test demo bench bench-full format dist
 
 # See test/README.md
 test:
@@ -89,6 +89,13 @@ test:
 
 demo:
 	@examples/demo.sh
+
+# See bench/README.md
+bench:
+	@bench/bench.sh short
+
+bench-full:
+	@bench/bench.sh full
 
 format:
 	clang-format -i $(OBJS:.o=.c) $(HDRS)

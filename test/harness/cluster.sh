@@ -3,15 +3,18 @@
 # as an unprivileged user, with a copy of the checkout and of the installed PostgreSQL.  Nothing is
 # written elsewhere, and at the end the processes and the directory are gone (KEEP=1 keeps it).
 set -euo pipefail
+SANDBOX_PACKAGES=()
 
-# sandbox ARGUMENT...: run the calling script again, in a new sandbox; does nothing in there.
+# sandbox ARGUMENT...: run the calling script again, in a new sandbox; does nothing in there.  The script may have set
+# SANDBOX_PACKAGES, what it needs beside what the tests need, and may have defined sandbox_fill and sandbox_take, which run
+# outside before and after: in there is no network, and nobody who may write to the checkout.
 sandbox() {
 	[[ -z ${SANDBOX:-} ]] || return 0
 
-	local root script user=()
+	local root script user=() status=0
 	root=$(realpath "$(dirname "${BASH_SOURCE[0]}")/../..")
 	script=$(realpath --relative-to="$root" "$0")
-	PG_MAJOR=$("$root/test/harness/packages.sh")
+	PG_MAJOR=$("$root/test/harness/packages.sh" "${SANDBOX_PACKAGES[@]}")
 
 	# Not in TMPDIR, because the path of a socket must be short
 	SANDBOX=$(mktemp -d /tmp/dugong.XXXXXX)
@@ -21,6 +24,7 @@ sandbox() {
 	trap 'exit 143' TERM
 	mkdir "$SANDBOX"/{src,tmp}
 	tar -C "$root" --exclude=./.git -cf - . | tar -C "$SANDBOX/src" --no-same-owner -xf -
+	! declare -F sandbox_fill >/dev/null || sandbox_fill
 	if ((EUID == 0)); then
 		chown -R postgres: "$SANDBOX"
 		user=(setpriv --reuid=postgres --regid=postgres --init-groups)
@@ -33,8 +37,9 @@ sandbox() {
 		DUGONG_WAKE_SECONDS="${DUGONG_WAKE_SECONDS:-}" \
 		bash "$script" "$@" </dev/null &
 	child=$!
-	wait "$child"
-	exit
+	wait "$child" || status=$?
+	! declare -F sandbox_take >/dev/null || sandbox_take
+	exit "$status"
 }
 
 # The processes of the sandbox, with the servers, which have left the process group

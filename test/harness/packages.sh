@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Installs the Debian packages that the tests and the demo need, if any is missing, and prints the
-# major version of PostgreSQL they use.  On a machine that has them all it changes nothing.
+# Installs the Debian packages that the tests and the demo need, and those that the arguments name, if any is missing,
+# and prints the major version of PostgreSQL they use.  On a machine that has them all it changes nothing.
 set -euo pipefail
 
 as_root() {
@@ -79,7 +79,7 @@ if [[ -n $(version nodejs) && -z $(version node-pg) ]]; then
 fi
 
 missing=()
-for package in gcc libc6-dev make perl libipc-run-perl python3 python3-psycopg pgbouncer "${node[@]}" "$server" "$headers" "$server-pgtap"; do
+for package in gcc libc6-dev make perl libipc-run-perl python3 python3-psycopg pgbouncer "${node[@]}" "$server" "$headers" "$server-pgtap" "$@"; do
 	[[ -n $(version "$package") ]] || missing+=("$package")
 done
 

@@ -1,0 +1,3 @@
+\set account 100000000000 + random(2, :accounts)
+\set amount random(1, 1000)
+SELECT * FROM bank_deposit(('00000000-0000-4000-8000-' || :account)::uuid, :amount);
