@@ -66,6 +66,8 @@ aggregate_init(Aggregate *aggregate, const AggregateKey *key)
 											   ALLOCSET_SMALL_SIZES);
 	aggregate->event_context = AllocSetContextCreate(aggregate->context, "dugong event",
 													 ALLOCSET_DEFAULT_SIZES);
+	aggregate->other_context = AllocSetContextCreate(aggregate->context, "dugong event",
+													 ALLOCSET_DEFAULT_SIZES);
 	old = MemoryContextSwitchTo(aggregate->context);
 	if (aggregate->type->fold)
 		aggregate->fingerprint = fingerprint_get(aggregate->type);
@@ -142,6 +144,30 @@ keep_value(Aggregate *aggregate, const FoldType *type, Datum *kept, bool *kept_i
 }
 
 /*
+ * Takes the state that the transition function has given in the event's
+ * context.  Dugong's own functions give a new value, or the one they were
+ * given: a new one may stay where it is, and the next event has the context
+ * in which the old one was.  Of any other it is copied.
+ */
+static void
+keep_transition(Aggregate *aggregate, Datum state, bool isnull)
+{
+	MemoryContext free;
+
+	if (!aggregate->fold->is_dugongs)
+		keep_value(aggregate, &aggregate->fold->state, &aggregate->transition, &aggregate->transition_isnull,
+				   state, isnull);
+	else if (isnull || aggregate->transition_isnull || state != aggregate->transition)
+	{
+		aggregate->transition = state;
+		aggregate->transition_isnull = isnull;
+		free = aggregate->other_context;
+		aggregate->other_context = aggregate->event_context;
+		aggregate->event_context = free;
+	}
+}
+
+/*
  * Applies an event.  The last living state is kept while the fold gives one;
  * with a final function that has to be asked after each event.
  */
@@ -165,8 +191,7 @@ apply_event(Aggregate *aggregate, const LogRow *row, EventReader *reader)
 	if (isnull && !aggregate->transition_isnull && aggregate->sequence_number > 0 && !fold->has_final)
 		keep_value(aggregate, &fold->result, &aggregate->last, &aggregate->last_isnull,
 				   aggregate->transition, false);
-	keep_value(aggregate, &fold->state, &aggregate->transition, &aggregate->transition_isnull,
-			   state, isnull);
+	keep_transition(aggregate, state, isnull);
 	if (fold->has_final && aggregate->wants_last)
 	{
 		isnull = aggregate->transition_isnull;

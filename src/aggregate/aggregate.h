@@ -18,6 +18,7 @@ typedef struct Aggregate
 	Fold	   *fold;
 	MemoryContext context;		/* holds the state */
 	MemoryContext event_context;	/* reset after each event */
+	MemoryContext other_context;	/* may hold the state of dugong's own fold */
 	int64		sequence_number;	/* of the last event folded; 0 = none */
 	Datum		transition;		/* state of the transition function */
 	bool		transition_isnull;

@@ -13,6 +13,7 @@
 #include "funcapi.h"
 #include "store/aggregate_type.h"
 #include "store/domain_event.h"
+#include "store/event_type.h"
 #include "utils/builtins.h"
 #include "utils/typcache.h"
 
@@ -77,7 +78,8 @@ event_reader_fields(EventReader *reader, const LogRow *row, EventFields *fields)
 	event_isnull(fields, EVENT_ORIGIN) = false;
 	event_value(fields, EVENT_AGGREGATE_TYPE) = PointerGetDatum(reader->type->name);
 	event_isnull(fields, EVENT_AGGREGATE_TYPE) = false;
-	upcast_fields(reader, fields, type_id);
+	if (event_types_any())
+		upcast_fields(reader, fields, type_id);
 }
 
 /* The composite value of a row of the log, in the current memory context. */

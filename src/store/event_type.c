@@ -134,6 +134,14 @@ ensure_types(void)
 						 clear_types, enter_row);
 }
 
+/* Is any event type declared? */
+bool
+event_types_any(void)
+{
+	ensure_types();
+	return entries != NULL;
+}
+
 /* What is declared of an event type; NULL = nothing. */
 const EventType *
 event_type_find(int32 aggregate_type_id, const text *type)

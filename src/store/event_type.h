@@ -26,6 +26,7 @@ typedef struct EventType
 } EventType;
 
 extern void event_type_init(void);
+extern bool event_types_any(void);
 extern const EventType *event_type_find(int32 aggregate_type_id, const text *type);
 extern const EventVersion *event_type_version(const EventType *type, int version);
 extern bool event_type_has_path(const EventType *type, int version);
