@@ -29,6 +29,7 @@
 #include "projection/mode.h"
 #include "projection/projection.h"
 #include "projection/query_model.h"
+#include "projection/suspect.h"
 #include "storage/lmgr.h"
 #include "store/context.h"
 #include "store/domain_event.h"
@@ -329,6 +330,7 @@ forget(const char *name)
 	identity_assume(&before, dugong_owner());
 	checkpoint_remove(name);
 	identity_restore(&before);
+	suspect_forget(name);
 }
 
 /*
@@ -551,6 +553,8 @@ dugong_alter_projection(PG_FUNCTION_ARGS)
 	nulls[9] = !has_handler;
 	values[9] = has_handler ? CStringGetTextDatum(identity_search_path()) : (Datum) 0;
 	(void) execute_as_owner(&update_projection, values, nulls);
+	if (has_handler)
+		suspect_forget(projection->name);
 	if (!PG_ARGISNULL(ALTER_ACCEPT) && PG_GETARG_BOOL(ALTER_ACCEPT))
 	{
 		Identity	before;
@@ -640,7 +644,10 @@ dugong_pause_projection(PG_FUNCTION_ARGS)
 Datum
 dugong_resume_projection(PG_FUNCTION_ARGS)
 {
-	set_state(own_projection(fcinfo)->name, "running");
+	const Projection *projection = own_projection(fcinfo);
+
+	set_state(projection->name, "running");
+	suspect_forget(projection->name);
 	wake_workers();
 	PG_RETURN_VOID();
 }

@@ -49,7 +49,6 @@
 #include "projection/launch.h"
 #include "projection/parked.h"
 #include "projection/projection.h"
-#include "projection/suspect.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
 #include "storage/lmgr.h"
@@ -206,7 +205,6 @@ prepare_work(void)
 	bool		proceed;
 
 	transaction_begin("dugong: starting");
-	suspect_init(me.number);
 	proceed = dugong_max_workers > me.number && database_is_ordinary() &&
 		OidIsValid(get_extension_oid("dugong", true)) && log_exists() && !workers_are_stopped();
 	if (proceed)
@@ -410,7 +408,7 @@ static void
 record_failure(Task *task, const ErrorData *error)
 {
 	bool		stop = task->stops_on_error && failure_class(error) != FAILURE_OF_SERVER &&
-		task->tries >= dugong_max_attempts;
+		(task->tries >= dugong_max_attempts || failure_is_death(error));
 
 	transaction_begin("dugong: recording an error");
 	failure_record(task->name, error, task->tries);
@@ -424,8 +422,6 @@ record_failure(Task *task, const ErrorData *error)
 	}
 	transaction_commit();
 }
-
-static int	handled;			/* events, by the transaction that runs */
 
 /* Runs a function in a transaction of its own; the error that it ended with, if so. */
 static ErrorData *
@@ -453,8 +449,6 @@ try_transaction(const char *activity, void (*action) (Task *task), Task *task)
 		RESUME_INTERRUPTS();
 	}
 	PG_END_TRY();
-	suspect_clear(error ? 0 : handled);
-	handled = 0;
 	MemoryContextSwitchTo(outer);
 	return error;
 }
@@ -493,22 +487,13 @@ run_batch(Task *task)
 {
 	BatchOutcome outcome;
 
-	if (suspect_is(task->name))
-	{
-		task->request.limit = 1;
-		task->request.isolates = true;
-	}
-	suspect_batch(task->name, Min(task->request.limit, dugong_batch_size));
 	note_result(batch_run(&task->request, &outcome));
-	handled = outcome.handled;
 }
 
 static void
 run_retry(Task *task)
 {
-	suspect_batch(task->name, 1);
 	note_result(batch_retry(&task->request));
-	handled = 1;
 }
 
 static void
