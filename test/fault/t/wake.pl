@@ -1,5 +1,5 @@
 # Each moment at which a worker could miss an appender, held open by a fault point.  Nothing but the appender wakes the worker: the
-# poll is an hour away, and what is asked for must happen sooner than the 10 seconds after which an idle worker looks once more.
+# poll is an hour away, workers notify nobody (nor themselves), and what is asked for must happen sooner than the 10 seconds after which an idle worker looks once more.
 use strict;
 use warnings;
 
@@ -11,7 +11,7 @@ use Test::More;
 use Things;
 use Time::HiRes qw(time usleep);
 
-my $node = new_server('main', "dugong.poll_interval = '1h'", 'dugong.max_workers = 1', 'fsync = off', 'autovacuum = off');
+my $node = new_server('main', "dugong.poll_interval = '1h'", 'dugong.max_workers = 1', 'dugong.notify = off', 'fsync = off', 'autovacuum = off');
 my ($holder, $things);
 
 sub sql { return $node->safe_psql('shop', shift); }
@@ -244,8 +244,8 @@ ends(0);
 release();
 projected('appended after the last look of a worker that ends');
 
-# Each of several workers is woken, not by what the first one notifies
-$node->append_conf('postgresql.conf', "dugong.max_workers = 2\ndugong.notify = off");
+# Each of several workers is woken
+$node->append_conf('postgresql.conf', 'dugong.max_workers = 2');
 $node->reload;
 sql(<<~'SQL');
 	CREATE TABLE second_model (LIKE thing_model INCLUDING ALL);
