@@ -37,6 +37,13 @@
 #define MyProcNumberCompat MyProc->pgprocno
 #endif
 
+/* 18 turned the question round. */
+#if PG_VERSION_NUM >= 180000
+#define proc_is_background_worker(proc) (!(proc)->isRegularBackend)
+#else
+#define proc_is_background_worker(proc) ((proc)->isBackgroundWorker)
+#endif
+
 /* 17 added: does a stronger lock do, too? */
 #if PG_VERSION_NUM >= 170000
 #define lock_held_by_me(tag, mode) LockHeldByMe(tag, mode, false)

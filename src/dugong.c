@@ -15,6 +15,7 @@
 #include "projection/launch.h"
 #include "projection/launcher.h"
 #include "projection/projection.h"
+#include "projection/suspect.h"
 #include "store/aggregate_lock.h"
 #include "store/aggregate_type.h"
 #include "store/event_type.h"
@@ -42,6 +43,7 @@ _PG_init(void)
 	projection_init();
 	handler_init();
 	inline_init();
+	suspect_init();
 	launch_init();
 	launcher_init();
 }

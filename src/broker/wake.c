@@ -10,7 +10,8 @@
  * commit, whether the markers are still held.
  *
  * A worker that has its lock but no marker yet is about to poll, and sees
- * whatever is in flight (projection/worker.c).
+ * whatever is in flight (projection/worker.c).  One that may end has given up
+ * the marker together with its lock.
  */
 #include "postgres.h"
 
@@ -33,13 +34,35 @@ marker_key(int number, int place)
 	return (uint64) number << 32 | (uint32) place;
 }
 
-/* Called by a worker, before it first looks for work. */
+static LOCKTAG
+my_marker(int number)
+{
+	return private_lock_tag(MyDatabaseId, LOCK_MARKER, marker_key(number, MyProcNumberCompat));
+}
+
+/*
+ * Called by a worker, before it first looks for work.  Nobody else takes this
+ * lock, but who looks for it has it for a moment.
+ */
 void
 wake_register(int number)
 {
-	LOCKTAG		tag = private_lock_tag(MyDatabaseId, LOCK_MARKER, marker_key(number, MyProcNumberCompat));
+	LOCKTAG		tag = my_marker(number);
 
-	(void) LockAcquire(&tag, ExclusiveLock, true, true);
+	while (LockAcquire(&tag, ExclusiveLock, true, true) == LOCKACQUIRE_NOT_AVAIL)
+	{
+		CHECK_FOR_INTERRUPTS();
+		pg_usleep(1000L);
+	}
+}
+
+/* Called by a worker that gives up its lock: appenders must not count on it. */
+void
+wake_unregister(int number)
+{
+	LOCKTAG		tag = my_marker(number);
+
+	(void) LockRelease(&tag, ExclusiveLock, true);
 }
 
 static bool
@@ -55,7 +78,7 @@ find_place(int number)
 	{
 		const PGPROC *proc = &ProcGlobal->allProcs[place];
 
-		if (proc->pid != 0 && proc->databaseId == MyDatabaseId && is_at(number, place))
+		if (proc->pid != 0 && proc->databaseId == MyDatabaseId && proc_is_background_worker(proc) && is_at(number, place))
 			return place;
 	}
 	return NOBODY;

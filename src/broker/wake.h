@@ -8,6 +8,7 @@
 #include "postgres.h"
 
 extern void wake_register(int number);
+extern void wake_unregister(int number);
 extern bool wake_prepare(void);
 extern void wake_workers(void);
 

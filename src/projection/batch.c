@@ -57,6 +57,8 @@ typedef struct Ahead
 typedef struct Batch
 {
 	const BatchRequest *request;
+	int			limit;			/* events to handle at most */
+	bool		isolates;		/* as in the request, or because a process has died */
 	const Projection *projection;
 	Relation	log;
 	Snapshot	snapshot;
@@ -76,6 +78,13 @@ batch_begin(Batch *batch, const BatchRequest *request, const Projection *project
 {
 	memset(batch, 0, sizeof(*batch));
 	batch->request = request;
+	batch->limit = request->limit;
+	batch->isolates = request->isolates;
+	if (suspect_look(projection->name))
+	{
+		batch->limit = 1;
+		batch->isolates = !request->fails;
+	}
 	batch->projection = projection;
 	batch->log = log_open(AccessShareLock);
 	CommandCounterIncrement();
@@ -105,7 +114,7 @@ is_full(void *arg)
 {
 	const Batch *batch = arg;
 
-	return batch->nread >= dugong_batch_size || batch->nhandled >= batch->request->limit ||
+	return batch->nread >= dugong_batch_size || batch->nhandled >= batch->limit ||
 		batch->work.bytes >= MAX_BATCH_BYTES;
 }
 
@@ -173,18 +182,10 @@ only_change(Batch *batch)
 	return NULL;
 }
 
-static bool
-failure_is_death(const ErrorData *error)
-{
-	return error->sqlerrcode == ERRCODE_CRASH_SHUTDOWN;
-}
-
 /* Is an error that of the event, so that the projection may go on without it? */
 static bool
 is_events_fault(const Batch *batch, const ErrorData *error)
 {
-	if (failure_is_death(error))
-		return true;
 	switch (failure_class(error))
 	{
 		case FAILURE_OF_SERVER:
@@ -204,29 +205,19 @@ death_error(int deaths)
 	ErrorData  *error = palloc0(sizeof(ErrorData));
 
 	error->elevel = ERROR;
+	error->output_to_server = error->output_to_client = true;
 	error->sqlerrcode = ERRCODE_CRASH_SHUTDOWN;
-	error->message = psprintf("the server process died %d times while this event was handled", deaths);
+	error->message = psprintf("the server process died %d times while this aggregate was handled", deaths);
 	error->assoc_context = CurrentMemoryContext;
 	return error;
 }
 
-/* Handles the one event of the batch, or sets its aggregate aside. */
+/* Sets the aggregate of the only change aside. */
 static void
-handle_isolated(Batch *batch)
+set_aside(Batch *batch, Change *change, int attempts, const ErrorData *error)
 {
-	Change	   *change = only_change(batch);
-	int			deaths = change ? suspect_event(&change->event_id) : 0;
-	ErrorData  *error = deaths < MAX_DEATHS ? attempt(do_work, batch) : death_error(deaths);
-	Parked		parked;
+	Parked		parked = {.key = change->key,.first = change->first,.last = change->last,.attempts = attempts};
 
-	if (error == NULL)
-		return;
-	if (change == NULL || batch->projection->stops_on_error || !is_events_fault(batch, error))
-		ReThrowError(error);
-	parked.key = change->key;
-	parked.first = change->first;
-	parked.last = change->last;
-	parked.attempts = failure_is_death(error) ? dugong_max_attempts : 1;
 	parked_add(batch->projection->name, &parked, &change->event_id, error);
 	failure_record(batch->projection->name, error, 0);
 	change->built = 0;
@@ -236,16 +227,67 @@ handle_isolated(Batch *batch)
 			 errhint("See dugong.dead_letters.")));
 }
 
+/* Handles the one event of the batch, or sets its aggregate aside. */
+static void
+handle_isolated(Batch *batch)
+{
+	Change	   *change = only_change(batch);
+	ErrorData  *error = attempt(do_work, batch);
+
+	if (error == NULL)
+		return;
+	if (change == NULL || batch->projection->stops_on_error || !is_events_fault(batch, error))
+		ReThrowError(error);
+	set_aside(batch, change, 1, error);
+}
+
+/* Its aggregate has killed too many processes to be tried again; if one aggregate after the other does, the projection stops. */
+static void
+note_deadly(const Batch *batch, const ErrorData *error)
+{
+	if (!suspect_set_aside())
+		return;
+	projection_stop(batch->projection->name);
+	failure_record(batch->projection->name, error, MAX_DEATHS);
+	ereport(WARNING,
+			(errmsg("projection \"%s\" has stopped because it crashes the server over one aggregate after the other", batch->projection->name),
+			 errhint("Use dugong.resume_projection() when the cause is mended.")));
+}
+
+/* Notes what is about to be handled.  How many processes in a row have died over it? */
+static int
+note_attempt(Batch *batch)
+{
+	const Change *change = batch->limit == 1 ? only_change(batch) : NULL;
+
+	suspect_batch(batch->projection->name, batch->nhandled);
+	return change ? suspect_aggregate(&change->key.id) : 0;
+}
+
 static void
 handle(void *arg)
 {
 	Batch	   *batch = arg;
+	int			deaths = note_attempt(batch);
 
-	work_prepare(&batch->work, batch->request->isolates);
-	if (batch->request->isolates)
-		handle_isolated(batch);
+	if (deaths >= MAX_DEATHS)
+	{
+		ErrorData  *error = death_error(deaths);
+
+		if (!batch->isolates || batch->projection->stops_on_error)
+			ReThrowError(error);
+		set_aside(batch, only_change(batch), dugong_max_attempts, error);
+		note_deadly(batch, error);
+	}
 	else
-		do_work(batch);
+	{
+		work_prepare(&batch->work, batch->isolates);
+		if (batch->isolates)
+			handle_isolated(batch);
+		else
+			do_work(batch);
+	}
+	suspect_done(batch->projection->name, batch->nhandled);
 }
 
 /* Events of aggregates that are set aside wait behind the one that failed. */
@@ -424,6 +466,29 @@ advance_parked(Batch *batch, Parked *parked)
 	parked_advance(batch->projection->name, parked);
 }
 
+/* Handles what was collected of a parked aggregate; the error that it failed with, or NULL. */
+static ErrorData *
+try_parked(Batch *batch)
+{
+	int			deaths = note_attempt(batch);
+	ErrorData  *error = NULL;
+
+	if (deaths >= MAX_DEATHS)
+	{
+		error = death_error(deaths);
+		note_deadly(batch, error);
+	}
+	else
+	{
+		work_prepare(&batch->work, true);
+		error = attempt(do_work, batch);
+	}
+	if (error && failure_class(error) == FAILURE_OF_SERVER)
+		ReThrowError(error);
+	suspect_done(batch->projection->name, batch->nhandled);
+	return error;
+}
+
 static BatchResult
 retry_locked(Batch *batch, BatchOutcome *outcome)
 {
@@ -433,23 +498,17 @@ retry_locked(Batch *batch, BatchOutcome *outcome)
 
 	if (!batch->has_parked || !parked_take_due(batch->projection->name, &parked))
 		return BATCH_DONE;
+	batch->limit = 1;
 	collect_parked(batch, &parked);
 	change = only_change(batch);
 	if (change != NULL)
-	{
-		int			deaths = suspect_event(&change->event_id);
-
-		work_prepare(&batch->work, true);
-		error = deaths < MAX_DEATHS ? attempt(do_work, batch) : death_error(deaths);
-	}
+		error = try_parked(batch);
 	outcome->handled = batch->nhandled;
 	if (error == NULL)
 	{
 		advance_parked(batch, &parked);
 		return BATCH_MORE;
 	}
-	if (failure_class(error) == FAILURE_OF_SERVER && !failure_is_death(error))
-		ReThrowError(error);
 	if (!projection_is_of_states(batch->projection))
 		parked.first = change->first;
 	parked.attempts = failure_is_death(error) ? dugong_max_attempts : parked.attempts + 1;

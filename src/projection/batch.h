@@ -25,6 +25,7 @@ typedef struct BatchRequest
 	bool		own_transaction;	/* is nothing but the projection's work in it? */
 	bool		defers;			/* does the caller fire deferred triggers at the end? */
 	bool		isolates;		/* limit is 1: what fails is set aside */
+	bool		fails;			/* is nothing to be set aside, whatever fails? */
 	bool		patient;		/* and may that which another try may cure be tried again? */
 } BatchRequest;
 

@@ -30,6 +30,7 @@
 #include "projection/mode.h"
 #include "projection/projection.h"
 #include "projection/query_model.h"
+#include "projection/suspect.h"
 #include "storage/lmgr.h"
 #include "store/context.h"
 #include "store/domain_event.h"
@@ -333,6 +334,7 @@ forget(const char *name)
 	identity_assume(&before, dugong_owner());
 	checkpoint_remove(name);
 	identity_restore(&before);
+	suspect_forget(name);
 }
 
 /*
@@ -595,6 +597,8 @@ dugong_alter_projection(PG_FUNCTION_ARGS)
 	nulls[9] = !has_handler;
 	values[9] = has_handler ? CStringGetTextDatum(identity_search_path()) : (Datum) 0;
 	(void) execute_as_owner(&update_projection, values, nulls);
+	if (has_handler)
+		suspect_forget(projection->name);
 	if (!PG_ARGISNULL(ALTER_ACCEPT) && PG_GETARG_BOOL(ALTER_ACCEPT))
 	{
 		Identity	before;
@@ -711,6 +715,7 @@ dugong_resume_projection(PG_FUNCTION_ARGS)
 	const Projection *projection = own_projection(fcinfo);
 
 	set_state(projection->name, "running");
+	suspect_forget(projection->name);
 	has_more_to_do(projection, 0);
 	PG_RETURN_VOID();
 }

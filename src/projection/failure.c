@@ -11,9 +11,18 @@
 #include "util/identity.h"
 #include "util/plan.h"
 
+/* Does it stand for processes that have died, and could raise nothing? */
+bool
+failure_is_death(const ErrorData *error)
+{
+	return error->sqlerrcode == ERRCODE_CRASH_SHUTDOWN;
+}
+
 FailureClass
 failure_class(const ErrorData *error)
 {
+	if (failure_is_death(error))
+		return FAILURE_OF_HANDLER;
 	switch (ERRCODE_TO_CATEGORY(error->sqlerrcode))
 	{
 		case ERRCODE_TRANSACTION_ROLLBACK:

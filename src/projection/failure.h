@@ -14,6 +14,7 @@ typedef enum FailureClass
 	FAILURE_OF_HANDLER			/* the next try will fail as well */
 } FailureClass;
 
+extern bool failure_is_death(const ErrorData *error);
 extern FailureClass failure_class(const ErrorData *error);
 extern void failure_record(const char *projection, const ErrorData *error, int attempts);
 extern void failure_forget(const char *projection);

@@ -21,10 +21,10 @@
 #include "miscadmin.h"
 #include "projection/checkpoint.h"
 #include "projection/inline.h"
+#include "projection/moment.h"
 #include "projection/projection.h"
 #include "projection/rebuild.h"
 #include "projection/work.h"
-#include "storage/lmgr.h"
 #include "store/insert.h"
 #include "store/restore.h"
 #include "utils/builtins.h"
@@ -222,8 +222,8 @@ inline_catch_up(const char *name)
 				(errcode(ERRCODE_ACTIVE_SQL_TRANSACTION),
 				 errmsg("cannot create an inline projection in a REPEATABLE READ or SERIALIZABLE transaction"),
 				 errdetail("Its snapshot may not see all that is to be handled.")));
-	LockRelationOid(dugong_relid("event_log"), ShareRowExclusiveLock);
 	identity_assume(&before, dugong_owner());
+	moment_take(name, NULL);
 	projection = projection_get(name);
 	replay_all(projection);
 	checkpoint_reset(projection, 0);

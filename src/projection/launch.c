@@ -36,6 +36,7 @@
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
+#include "util/fault.h"
 #include "util/identity.h"
 #include "util/plan.h"
 #include "util/private_lock.h"
@@ -176,6 +177,8 @@ at_transaction_event(XactEvent event, void *arg)
 			appended = publish_pending();
 			if (wanted || appended)
 				wanted = worker_is_missing();
+			if (appended)
+				fault_point("append-commits");
 			break;
 		case XACT_EVENT_COMMIT:
 		case XACT_EVENT_PREPARE:

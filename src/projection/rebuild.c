@@ -31,12 +31,12 @@
 #include "projection/batch.h"
 #include "projection/checkpoint.h"
 #include "projection/failure.h"
+#include "projection/moment.h"
 #include "projection/parked.h"
 #include "projection/query_model.h"
 #include "projection/rebuild.h"
 #include "projection/run.h"
 #include "projection/work.h"
-#include "storage/lmgr.h"
 #include "store/aggregate_lock.h"
 #include "store/context.h"
 #include "store/ownership.h"
@@ -623,7 +623,7 @@ step(Rebuild *rebuild, int *limit)
 	}
 	if (!rebuild->sweeping)
 		rebuild->done += count;
-	*limit = rebuild->projection->is_inline ? 1 : Min(*limit * 8, CHUNK);
+	*limit = Min(*limit * 8, CHUNK);
 	if (count > 0)
 	{
 		rebuild_save(rebuild);
@@ -685,10 +685,12 @@ rebuild_in_place(const char *name, bool atomic)
 		MemoryContextSwitchTo(context);
 		rebuild.projection = lock_and_get(name);
 		identity_assume(&before, dugong_owner());
+		/* Its appenders' locks are taken one at a time; and it may have become inline only now. */
+		if (rebuild.projection->is_inline)
+			limit = 1;
 		if (!begun)
 		{
 			rebuild_begin(&rebuild, rebuild.projection, "aggregates", count_aggregates(rebuild.projection));
-			limit = rebuild.projection->is_inline ? 1 : CHUNK;
 			begun = true;
 			last = rebuild;
 		}
@@ -752,7 +754,7 @@ reset_and_replay(const char *name, bool atomic)
 	projection = lock_and_get(name);
 	identity_assume(&before, dugong_owner());
 	if (projection->is_inline)
-		LockRelationOid(dugong_relid("event_log"), ShareRowExclusiveLock);
+		moment_take(name, NULL);
 	total = last_position() - projection->start_position;
 	if (!atomic)
 	{
@@ -765,7 +767,7 @@ reset_and_replay(const char *name, bool atomic)
 		projection = lock_and_get(name);
 		identity_assume(&before, dugong_owner());
 		if (projection->is_inline)
-			LockRelationOid(dugong_relid("event_log"), ShareRowExclusiveLock);
+			moment_take(name, NULL);
 	}
 	reset(projection, !atomic);
 	if (projection->is_inline)

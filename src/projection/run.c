@@ -24,7 +24,7 @@ PG_FUNCTION_INFO_V1(dugong_run_projections);
 void
 run_in_transaction(const char *projection)
 {
-	BatchRequest request = {.projection = projection,.limit = INT_MAX,.wait = true};
+	BatchRequest request = {.projection = projection,.limit = INT_MAX,.wait = true,.fails = true};
 	BatchOutcome outcome;
 
 	while (batch_run(&request, &outcome) == BATCH_MORE)

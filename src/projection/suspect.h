@@ -1,6 +1,6 @@
 /*
  * suspect.h
- *		What a worker was at when its process died.
+ *		What a process was at when it died.
  */
 #ifndef DUGONG_SUSPECT_H
 #define DUGONG_SUSPECT_H
@@ -9,13 +9,15 @@
 
 #include "utils/uuid.h"
 
-/* So often may a process die over an event before that is set aside. */
+/* So often may a process die over an aggregate before that is set aside. */
 #define MAX_DEATHS 3
 
-extern void suspect_init(int worker);
-extern bool suspect_is(const char *projection);
-extern void suspect_batch(const char *projection, int limit);
-extern int	suspect_event(const pg_uuid_t *event_id);
-extern void suspect_clear(int handled);
+extern void suspect_init(void);
+extern bool suspect_look(const char *projection);
+extern void suspect_batch(const char *projection, int nevents);
+extern int	suspect_aggregate(const pg_uuid_t *id);
+extern bool suspect_set_aside(void);
+extern void suspect_done(const char *projection, int nevents);
+extern void suspect_forget(const char *projection);
 
 #endif							/* DUGONG_SUSPECT_H */

@@ -15,9 +15,11 @@
  * A worker ends by itself (exit code 0, which is final for the postmaster) when
  * - another one has its lock, or the extension or database is gone;
  * - dugong.stop_workers() was called, or there is no share for it any more;
- * - somebody waits for the database's lock: DROP DATABASE, and CREATE DATABASE
- *	 with this one as the template;
  * - it has had nothing to do for IDLE_TIME: the next append starts it again.
+ *
+ * When somebody waits for the database's lock (DROP DATABASE, and CREATE DATABASE
+ * with this one as the template) it ends with exit code 1: the postmaster starts
+ * it again after WORKER_RESTART_TIME, and to connect it waits for that command.
  *
  * An error ends the batch, not the worker: the next one is smaller, down to
  * one event, whose aggregate is set aside (batch.c).  What fails even then is
@@ -49,7 +51,6 @@
 #include "projection/launch.h"
 #include "projection/parked.h"
 #include "projection/projection.h"
-#include "projection/suspect.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
 #include "storage/lmgr.h"
@@ -63,6 +64,7 @@
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 #include "utils/syscache.h"
+#include "util/fault.h"
 #include "util/private_lock.h"
 
 /* All in ms. */
@@ -81,7 +83,8 @@ typedef enum Round
 	ROUND_CAUGHT_UP,			/* and nothing was written */
 	ROUND_WORKED,				/* something was done */
 	ROUND_BUSY,					/* another session has a projection, or it has failed */
-	ROUND_GONE					/* there is nothing to do here any more */
+	ROUND_GONE,					/* there is nothing to do here any more */
+	ROUND_WANTED				/* somebody wants the database for himself */
 } Round;
 
 /* What a worker knows of a projection. */
@@ -211,7 +214,6 @@ prepare_work(void)
 	bool		proceed;
 
 	transaction_begin("dugong: starting");
-	suspect_init(me.number);
 	proceed = dugong_max_workers > me.number && database_is_ordinary() &&
 		OidIsValid(get_extension_oid("dugong", true)) && log_exists() && !workers_are_stopped();
 	if (proceed)
@@ -374,6 +376,7 @@ nothing_new(void)
 	transaction_commit();
 	for (int i = 0; nothing && i < in_flight.count; i++)
 		nothing = candidate_is_running(in_flight.xids[i]);
+	fault_point_of_worker("worker-has-looked");
 	return nothing;
 }
 
@@ -415,7 +418,7 @@ static void
 record_failure(Task *task, const ErrorData *error)
 {
 	bool		stop = task->stops_on_error && failure_class(error) != FAILURE_OF_SERVER &&
-		task->tries >= dugong_max_attempts;
+		(task->tries >= dugong_max_attempts || failure_is_death(error));
 
 	transaction_begin("dugong: recording an error");
 	failure_record(task->name, error, task->tries);
@@ -429,8 +432,6 @@ record_failure(Task *task, const ErrorData *error)
 	}
 	transaction_commit();
 }
-
-static int	handled;			/* events, by the transaction that runs */
 
 /* Runs a function in a transaction of its own; the error that it ended with, if so. */
 static ErrorData *
@@ -458,8 +459,6 @@ try_transaction(const char *activity, void (*action) (Task *task), Task *task)
 		RESUME_INTERRUPTS();
 	}
 	PG_END_TRY();
-	suspect_clear(error ? 0 : handled);
-	handled = 0;
 	MemoryContextSwitchTo(outer);
 	return error;
 }
@@ -498,22 +497,13 @@ run_batch(Task *task)
 {
 	BatchOutcome outcome;
 
-	if (suspect_is(task->name))
-	{
-		task->request.limit = 1;
-		task->request.isolates = true;
-	}
-	suspect_batch(task->name, Min(task->request.limit, dugong_batch_size));
 	note_result(batch_run(&task->request, &outcome));
-	handled = outcome.handled;
 }
 
 static void
 run_retry(Task *task)
 {
-	suspect_batch(task->name, 1);
 	note_result(batch_retry(&task->request));
-	handled = 1;
 }
 
 static void
@@ -583,7 +573,7 @@ run_task(Task *task)
 			note_failure(task, error);
 		round = Max(round, last_round);
 		if (database_is_wanted())
-			return ROUND_GONE;
+			return ROUND_WANTED;
 		if (error == NULL && last_result != BATCH_MORE)
 			task->more = false;
 	} while (task->more && !TimestampDifferenceExceeds(start, GetCurrentTimestamp(), TIME_SLICE));
@@ -626,7 +616,7 @@ run_tasks(List *chosen)
 				continue;
 			one = run_task(task);
 			round = Max(round, one);
-			if (round == ROUND_GONE)
+			if (round == ROUND_WANTED)
 				return round;
 			more = more || task->more;
 		}
@@ -702,20 +692,65 @@ try_projections(MemoryContext context)
 	return round;
 }
 
+/*
+ * Takes the worker's lock; false if another worker has it.  Who looks for a
+ * worker has it for a moment, too.
+ */
 static bool
-take_worker_lock(Oid database)
+become_worker(Oid database)
 {
 	LOCKTAG		tag = private_lock_tag(database, LOCK_WORKER, me.number);
 
-	return LockAcquire(&tag, ExclusiveLock, true, true) != LOCKACQUIRE_NOT_AVAIL;
+	while (LockAcquire(&tag, ExclusiveLock, true, true) == LOCKACQUIRE_NOT_AVAIL)
+	{
+		if (private_lock_has_owner(&tag))
+			return false;
+		CHECK_FOR_INTERRUPTS();
+		pg_usleep(1000L);
+	}
+	return true;
+}
+
+/* Lets appenders find the worker; those in flight may have looked before. */
+static void
+show_marker(void)
+{
+	MemoryContext old;
+
+	fault_point_of_worker("worker-has-no-marker");
+	wake_register(me.number);
+	transaction_begin("dugong: starting");
+	old = MemoryContextSwitchTo(TopMemoryContext);
+	if (OidIsValid(get_extension_oid("dugong", true)) && log_exists())
+		candidates_list(&unaware);
+	MemoryContextSwitchTo(old);
+	transaction_commit();
 }
 
 /*
- * Gives the worker's lock up, if nothing can be left undone by that.
+ * Somebody else's code may have given up all session locks.  False if another
+ * worker has come for it: that one does the rest.
+ */
+static bool
+keep_worker_lock(Oid database)
+{
+	LOCKTAG		tag = private_lock_tag(database, LOCK_WORKER, me.number);
+
+	if (lock_held_by_me(&tag, ExclusiveLock))
+		return true;
+	if (!become_worker(database))
+		return false;
+	show_marker();
+	return true;
+}
+
+/*
+ * Gives the worker's lock up, and the marker, if nothing can be left undone by
+ * that.
  *
- * An appender looks for the lock before it commits (launch.c).  One that still
- * saw it is either committed by now, and then the last round finds its events,
- * or it holds the log's lock.
+ * An appender looks for them before it commits (launch.c, wake.c).  One that
+ * still saw them is either committed by now, and then the last round finds its
+ * events, or it holds the log's lock.
  */
 static bool
 retire(Oid database, MemoryContext context)
@@ -723,17 +758,23 @@ retire(Oid database, MemoryContext context)
 	LOCKTAG		tag = private_lock_tag(database, LOCK_WORKER, me.number);
 	bool		appenders;
 
+	fault_point_of_worker("worker-is-idle");
+	wake_unregister(me.number);
 	LockRelease(&tag, ExclusiveLock, true);
+	fault_point_of_worker("worker-has-given-up");
 	StartTransactionCommand();
 	PushActiveSnapshot(GetTransactionSnapshot());
 	appenders = !OidIsValid(get_extension_oid("dugong", true)) ? false : log_has_appenders();
 	PopActiveSnapshot();
 	CommitTransactionCommand();
-	if (!appenders && try_projections(context) != ROUND_BUSY && next_retry == DT_NOEND)
+	if (!appenders && try_projections(context) < ROUND_BUSY && next_retry == DT_NOEND)
+	{
+		fault_point_of_worker("worker-ends");
 		return true;
+	}
 
 	/* If somebody has launched another by now, that one does the rest. */
-	return !take_worker_lock(database);
+	return !keep_worker_lock(database);
 }
 
 /* Returns whether somebody has woken the worker. */
@@ -789,51 +830,6 @@ is_failing(void)
 	return failing;
 }
 
-/* Lets appenders find the worker; those in flight may have looked before. */
-static void
-show_marker(void)
-{
-	MemoryContext old;
-
-	wake_register(me.number);
-	transaction_begin("dugong: starting");
-	old = MemoryContextSwitchTo(TopMemoryContext);
-	if (OidIsValid(get_extension_oid("dugong", true)) && log_exists())
-		candidates_list(&unaware);
-	MemoryContextSwitchTo(old);
-	transaction_commit();
-}
-
-/* Takes the worker's lock.  Who only looks for a worker has it for a moment, too. */
-static bool
-become_worker(Oid database)
-{
-	for (int i = 0; i < 5; i++)
-	{
-		if (take_worker_lock(database))
-			return true;
-		pg_usleep(2000L);
-	}
-	return false;
-}
-
-/*
- * Somebody else's code may have given up all session locks.  False if another
- * worker has come for it: that one does the rest.
- */
-static bool
-keep_worker_lock(Oid database)
-{
-	LOCKTAG		tag = private_lock_tag(database, LOCK_WORKER, me.number);
-
-	if (lock_held_by_me(&tag, ExclusiveLock))
-		return true;
-	if (!become_worker(database))
-		return false;
-	show_marker();
-	return true;
-}
-
 /* May one who does not know of the marker have committed since the last poll, or do so? */
 static bool
 is_unaware_appender_left(void)
@@ -848,8 +844,8 @@ is_unaware_appender_left(void)
 	return left;
 }
 
-/* Works until it is time to end. */
-static void
+/* Works until it is time to end, for good or, if the database is wanted, for a while. */
+static Round
 work(Oid database)
 {
 	MemoryContext context = AllocSetContextCreate(TopMemoryContext, "dugong worker",
@@ -870,8 +866,8 @@ work(Oid database)
 			Round		round = try_projections(context);
 
 			last_poll = GetCurrentTimestamp();
-			if (round == ROUND_GONE)
-				return;
+			if (round >= ROUND_GONE)
+				return round;
 			if (round != ROUND_CAUGHT_UP)
 				last_work = last_poll;
 			busy = round == ROUND_BUSY;
@@ -880,9 +876,10 @@ work(Oid database)
 			if (busy || round == ROUND_WORKED)
 				due = Min(due, TimestampTzPlusMilliseconds(last_poll, MIN_PAUSE));
 			if (!keep_worker_lock(database))
-				return;
+				return ROUND_GONE;
 			if (is_unaware_appender_left())
 				due = Min(due, TimestampTzPlusMilliseconds(last_poll, MIN_PAUSE));
+			fault_point_of_worker("worker-has-polled");
 			ResetLatch(MyLatch);
 			woken = round != ROUND_CAUGHT_UP || !nothing_new();
 			if (busy)
@@ -890,12 +887,15 @@ work(Oid database)
 			continue;
 		}
 		if (database_is_wanted())
-			return;
+			return ROUND_WANTED;
 		if (!busy && !is_failing() && next_retry == DT_NOEND && elapsed(last_work) >= IDLE_TIME)
 		{
 			if (retire(database, context))
-				return;
+				return ROUND_GONE;
+			/* Who has looked in the meantime does not know of it. */
 			last_work = GetCurrentTimestamp();
+			woken = true;
+			continue;
 		}
 		woken = wait_for_work(Min(TimestampDifferenceMilliseconds(GetCurrentTimestamp(), due) + 1, LOOK_INTERVAL));
 	}
@@ -942,7 +942,7 @@ dugong_worker_main(Datum arg)
 	pin_settings();
 	create_tasks();
 	show_marker();
-	if (prepare_work())
-		work(database);
-	proc_exit(0);
+	if (!prepare_work() || work(database) != ROUND_WANTED)
+		proc_exit(0);
+	proc_exit(1);
 }

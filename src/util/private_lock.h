@@ -26,6 +26,7 @@ typedef enum PrivateLockClass
 								 * are above */
 } PrivateLockClass;
 
+extern bool private_lock_has_owner(const LOCKTAG *tag);
 extern bool private_lock_is_held(PrivateLockClass class, uint64 key);
 extern LOCKTAG private_lock_tag(Oid database, PrivateLockClass class, uint64 key);
 

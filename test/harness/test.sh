@@ -46,7 +46,7 @@ count() {
 show_failure() {
 	local name
 	cat regression.diffs output_iso/regression.diffs
-	sed -n 's|^test/t/\([^ ]*\)\.pl *(Wstat: .*|\1|p' "$1" |
+	sed -n 's|^test/.*t/\([^ ]*\)\.pl *(Wstat: .*|\1|p' "$1" |
 		while read -r name; do
 			tail -n 100 "tmp_check/log/regress_log_$name" "tmp_check/log/${name}_"*.log
 		done
@@ -117,10 +117,10 @@ run_isolation() {
 	make -s installcheck REGRESS= ISOLATION="${names[*]}" TAP_TESTS= "${@:2}"
 }
 
-# TAP tests make their own clusters
+# run_tap DIRECTORY [VARIABLE=value...]: TAP tests make their own clusters
 run_tap() {
-	names=("${names[@]/#/test/t/}")
-	make -s installcheck REGRESS= ISOLATION= PROVE_TESTS="${names[*]/%/.pl}"
+	names=("${names[@]/#/$1/}")
+	make -s installcheck REGRESS= ISOLATION= PROVE_TESTS="${names[*]/%/.pl}" "${@:2}"
 }
 
 set +e # a failed step is counted, and the next one runs
@@ -143,14 +143,19 @@ for part in ${ONLY:-regress pgtap isolation fault tap}; do
 			step "isolation" run_isolation test/isolation
 			;;
 		fault)
-			find_tests test/fault/specs .spec || continue
-			use fault FAULT_POINTS=1 with_llvm=no
-			step "isolation, fault points" run_isolation test/fault FAULT_POINTS=1
+			if find_tests test/fault/specs .spec; then
+				use fault FAULT_POINTS=1 with_llvm=no
+				step "isolation, fault points" run_isolation test/fault FAULT_POINTS=1
+			fi
+			if find_tests test/fault/t .pl; then
+				use fault FAULT_POINTS=1 with_llvm=no
+				step "TAP, fault points" run_tap test/fault/t FAULT_POINTS=1
+			fi
 			;;
 		tap)
 			find_tests test/t .pl || continue
 			use normal
-			step "TAP" run_tap
+			step "TAP" run_tap test/t
 			;;
 		*)
 			echo "there is no part $part" >&2
