@@ -7,11 +7,11 @@ SANDBOX_PACKAGES=()
 
 # sandbox ARGUMENT...: run the calling script again, in a new sandbox; does nothing in there.  The script may have set
 # SANDBOX_PACKAGES, what it needs beside what the tests need, and may have defined sandbox_fill and sandbox_take, which run
-# outside before and after: in there is no network, and nobody who may write to the checkout.
+# outside before and, however it ends, after: nobody in there has the settings of npm, or may write to the checkout.
 sandbox() {
 	[[ -z ${SANDBOX:-} ]] || return 0
 
-	local root script user=() status=0
+	local root script user=()
 	root=$(realpath "$(dirname "${BASH_SOURCE[0]}")/../..")
 	script=$(realpath --relative-to="$root" "$0")
 	PG_MAJOR=$("$root/test/harness/packages.sh" "${SANDBOX_PACKAGES[@]}")
@@ -37,9 +37,8 @@ sandbox() {
 		DUGONG_WAKE_SECONDS="${DUGONG_WAKE_SECONDS:-}" \
 		bash "$script" "$@" </dev/null &
 	child=$!
-	wait "$child" || status=$?
-	! declare -F sandbox_take >/dev/null || sandbox_take
-	exit "$status"
+	wait "$child"
+	exit
 }
 
 # The processes of the sandbox, with the servers, which have left the process group
@@ -59,6 +58,7 @@ sandbox_remove() {
 		kill -QUIT "${pids[@]}" 2>/dev/null || true # to a server: immediate shutdown
 		sleep 0.1
 	done
+	! declare -F sandbox_take >/dev/null || sandbox_take || true
 	if [[ -n ${KEEP:-} ]]; then
 		echo "kept $SANDBOX"
 	else
