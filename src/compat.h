@@ -60,6 +60,13 @@
 	index_beginscan(heap, index, snapshot, nkeys, 0)
 #endif
 
+/* The last leaf page of a btree, read-locked; 17 took away the snapshot. */
+#if PG_VERSION_NUM >= 170000
+#define bt_get_last_leaf(index) _bt_get_endpoint(index, 0, true)
+#else
+#define bt_get_last_leaf(index) _bt_get_endpoint(index, 0, true, NULL)
+#endif
+
 /* 16 tells which indexes need a new entry after an update. */
 #if PG_VERSION_NUM >= 160000
 typedef TU_UpdateIndexes UpdatedIndexes;

@@ -4,6 +4,8 @@ set -euo pipefail
 
 # shellcheck source=test/harness/cluster.sh
 . "$(dirname "$0")/cluster.sh"
+# shellcheck disable=SC2034
+SANDBOX_PACKAGES=(valgrind)
 sandbox "$@"
 
 names=()   # the tests of the current part
