@@ -20,14 +20,9 @@
  * When somebody waits for the database's lock (DROP DATABASE, and CREATE DATABASE
  * with this one as the template) it ends with exit code 1: the postmaster starts
  * it again after WORKER_RESTART_TIME, and to connect it waits for that command.
- *
- * An error ends the batch, not the worker: the next one is smaller, down to
- * one event, whose aggregate is set aside (batch.c).  What fails even then is
- * tried again after a pause that grows to MAX_PAUSE.
  */
 #include "postgres.h"
 
-#include <limits.h>
 #include <sys/stat.h>
 
 #include "access/table.h"
@@ -45,59 +40,32 @@
 #include "postmaster/bgworker.h"
 #include "postmaster/interrupt.h"
 #include "projection/announce.h"
-#include "projection/batch.h"
 #include "projection/candidates.h"
-#include "projection/failure.h"
 #include "projection/launch.h"
 #include "projection/parked.h"
 #include "projection/projection.h"
+#include "projection/task.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
-#include "storage/lmgr.h"
 #include "storage/proc.h"
 #include "store/home.h"
 #include "store/horizon.h"
 #include "store/log.h"
 #include "tcop/tcopprot.h"
 #include "utils/guc.h"
-#include "utils/hsearch.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 #include "utils/syscache.h"
+#include "util/activity.h"
 #include "util/fault.h"
 #include "util/private_lock.h"
 
 /* All in ms. */
 #define LOOK_INTERVAL 2000		/* does somebody wait for the database? */
 #define IDLE_TIME 10000
-#define MIN_PAUSE 100
-#define MAX_PAUSE 10000
 #define SLOW_TIME 100			/* in one transaction: others take over */
-#define TIME_SLICE 200			/* for one projection, then it is the next one's turn */
 
 PGDLLEXPORT void dugong_worker_main(Datum arg);
-
-/* What a round of batches came to. */
-typedef enum Round
-{
-	ROUND_CAUGHT_UP,			/* and nothing was written */
-	ROUND_WORKED,				/* something was done */
-	ROUND_BUSY,					/* another session has a projection, or it has failed */
-	ROUND_GONE,					/* there is nothing to do here any more */
-	ROUND_WANTED				/* somebody wants the database for himself */
-} Round;
-
-/* What a worker knows of a projection. */
-typedef struct Task
-{
-	char		name[NAMEDATALEN];	/* hash key */
-	BatchRequest request;		/* of the next batch */
-	int			tries;			/* failures in a row, not counting larger batches */
-	long		pause;			/* ms */
-	TimestampTz next_try;		/* not before */
-	bool		stops_on_error;
-	bool		more;			/* is there more to do in this round? */
-} Task;
 
 /* What was seen of another worker. */
 typedef struct Colleague
@@ -107,7 +75,6 @@ typedef struct Colleague
 } Colleague;
 
 static WorkerIdentity me;
-static HTAB *tasks;				/* Task, by name */
 static Colleague colleagues[MAX_WORKERS];
 static TimestampTz next_look;	/* when somebody else's share may be due */
 static TimestampTz next_retry;	/* when something that was set aside is due */
@@ -145,24 +112,6 @@ pin_settings(void)
 	for (size_t i = 0; i < lengthof(pinned); i++)
 		if (GetConfigOption(pinned[i][0], true, false) != NULL)
 			SetConfigOption(pinned[i][0], pinned[i][1], PGC_SUSET, PGC_S_OVERRIDE);
-}
-
-static void
-transaction_begin(const char *activity)
-{
-	SetCurrentStatementStartTimestamp();
-	StartTransactionCommand();
-	PushActiveSnapshot(GetTransactionSnapshot());
-	pgstat_report_activity(STATE_RUNNING, activity);
-}
-
-static void
-transaction_commit(void)
-{
-	PopActiveSnapshot();
-	CommitTransactionCommand();
-	pgstat_report_stat(true);
-	pgstat_report_activity(STATE_IDLE, NULL);
 }
 
 /* Is this a database in which to work: existing, no template, open? */
@@ -213,7 +162,7 @@ prepare_work(void)
 {
 	bool		proceed;
 
-	transaction_begin("dugong: starting");
+	activity_begin("dugong: starting");
 	proceed = dugong_max_workers > me.number && database_is_ordinary() &&
 		OidIsValid(get_extension_oid("dugong", true)) && log_exists() && !workers_are_stopped();
 	if (proceed)
@@ -222,7 +171,7 @@ prepare_work(void)
 			check_guards();
 		listen_to(WORKER_CHANNEL);
 	}
-	transaction_commit();
+	activity_commit();
 	return proceed;
 }
 
@@ -260,31 +209,6 @@ needs_help(int number)
 	return false;
 }
 
-static Task *
-find_task(const Projection *projection)
-{
-	Task	   *task;
-	char		key[NAMEDATALEN] = {0};
-	bool		found;
-
-	strlcpy(key, projection->name, NAMEDATALEN);
-	task = hash_search(tasks, key, HASH_ENTER, &found);
-	if (!found)
-	{
-		memset(&task->request, 0, sizeof(task->request));
-		task->request.projection = task->name;
-		task->request.limit = INT_MAX;
-		task->request.own_transaction = true;
-		task->request.patient = true;
-		task->tries = 0;
-		task->pause = 0;
-		task->next_try = 0;
-	}
-	task->stops_on_error = projection->stops_on_error;
-	task->more = true;
-	return task;
-}
-
 /* The tasks that this worker looks after in this round, in the given context. */
 static List *
 choose_tasks(List *projections, MemoryContext context)
@@ -304,7 +228,7 @@ choose_tasks(List *projections, MemoryContext context)
 		if (number != me.number && helps[number] < 0)
 			continue;
 		old = MemoryContextSwitchTo(context);
-		chosen = lappend(chosen, find_task(lfirst(cell)));
+		chosen = lappend(chosen, task_get(lfirst(cell)));
 		MemoryContextSwitchTo(old);
 	}
 	return chosen;
@@ -370,10 +294,10 @@ nothing_new(void)
 {
 	bool		nothing;
 
-	transaction_begin("dugong: going to sleep");
+	activity_begin("dugong: going to sleep");
 	nothing = !OidIsValid(get_extension_oid("dugong", true)) || !log_exists() ||
 		horizon_last_drawn() == last_drawn;
-	transaction_commit();
+	activity_commit();
 	for (int i = 0; nothing && i < in_flight.count; i++)
 		nothing = candidate_is_running(in_flight.xids[i]);
 	fault_point_of_worker("worker-has-looked");
@@ -387,7 +311,7 @@ list_work(List **chosen, MemoryContext context)
 	Round		round = ROUND_CAUGHT_UP;
 
 	*chosen = NIL;
-	transaction_begin("dugong: looking for work");
+	activity_begin("dugong: looking for work");
 	next_look = next_retry = DT_NOEND;
 	if (!OidIsValid(get_extension_oid("dugong", true)) || workers_are_stopped())
 		round = ROUND_GONE;
@@ -409,226 +333,7 @@ list_work(List **chosen, MemoryContext context)
 			next_retry = parked_next_retry();
 		}
 	}
-	transaction_commit();
-	return round;
-}
-
-/* In a transaction of its own. */
-static void
-record_failure(Task *task, const ErrorData *error)
-{
-	bool		stop = task->stops_on_error && failure_class(error) != FAILURE_OF_SERVER &&
-		(task->tries >= dugong_max_attempts || failure_is_death(error));
-
-	transaction_begin("dugong: recording an error");
-	failure_record(task->name, error, task->tries);
-	if (stop)
-	{
-		(void) projection_lock(task->name, true);
-		projection_stop(task->name);
-		ereport(WARNING,
-				(errmsg("projection \"%s\" has stopped after %d attempts", task->name, task->tries),
-				 errhint("Use dugong.resume_projection() when the cause is mended.")));
-	}
-	transaction_commit();
-}
-
-/* Runs a function in a transaction of its own; the error that it ended with, if so. */
-static ErrorData *
-try_transaction(const char *activity, void (*action) (Task *task), Task *task)
-{
-	MemoryContext outer = CurrentMemoryContext;
-	ErrorData  *volatile error = NULL;
-
-	PG_TRY();
-	{
-		transaction_begin(activity);
-		action(task);
-		transaction_commit();
-	}
-	PG_CATCH();
-	{
-		MemoryContextSwitchTo(outer);
-		HOLD_INTERRUPTS();
-		error = CopyErrorData();
-		AbortCurrentTransaction();
-		FlushErrorState();
-		MemoryContextSwitchTo(outer);
-		listen_forget();
-		pgstat_report_activity(STATE_IDLE, NULL);
-		RESUME_INTERRUPTS();
-	}
-	PG_END_TRY();
-	MemoryContextSwitchTo(outer);
-	return error;
-}
-
-/*
- * Does a command have, or wait for, the database to itself?  Whoever connects
- * takes ROW EXCLUSIVE on it for a moment; this tries the same.
- */
-static bool
-database_is_wanted(void)
-{
-	LOCKTAG		tag;
-	bool		wanted;
-
-	SET_LOCKTAG_OBJECT(tag, InvalidOid, DatabaseRelationId, MyDatabaseId, 0);
-	StartTransactionCommand();
-	wanted = LockAcquire(&tag, RowExclusiveLock, false, true) == LOCKACQUIRE_NOT_AVAIL;
-	CommitTransactionCommand();
-	return wanted;
-}
-
-/* What the last batch of a task came to. */
-static BatchResult last_result;
-static Round last_round;
-
-static void
-note_result(BatchResult result)
-{
-	last_result = result;
-	last_round = result == BATCH_BUSY ? ROUND_BUSY :
-		TransactionIdIsValid(GetTopTransactionIdIfAny()) ? ROUND_WORKED : ROUND_CAUGHT_UP;
-}
-
-static void
-run_batch(Task *task)
-{
-	BatchOutcome outcome;
-
-	note_result(batch_run(&task->request, &outcome));
-}
-
-static void
-run_retry(Task *task)
-{
-	note_result(batch_retry(&task->request));
-}
-
-static void
-forget_failure(Task *task)
-{
-	failure_forget(task->name);
-}
-
-static void
-note_success(Task *task)
-{
-	bool		recorded = task->tries > 0;
-
-	batch_larger(&task->request);
-	task->tries = 0;
-	task->pause = 0;
-	if (recorded)
-		(void) try_transaction("dugong: recording a success", forget_failure, task);
-}
-
-/* Decides how it goes on after an error; it is logged if a pause follows. */
-static void
-note_failure(Task *task, ErrorData *error)
-{
-	if (!task->request.isolates && failure_class(error) != FAILURE_OF_SERVER)
-	{
-		batch_smaller(&task->request);
-		return;
-	}
-	task->tries++;
-	task->request.patient = task->tries + 1 < dugong_max_attempts;
-	task->pause = Min(Max(task->pause * 2, MIN_PAUSE), MAX_PAUSE);
-	task->next_try = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), task->pause);
-	task->more = false;
-	ereport(LOG,
-			(errcode(error->sqlerrcode),
-			 errmsg("projection \"%s\" has failed: %s", task->name, error->message),
-			 error->detail ? errdetail_internal("%s", error->detail) : 0,
-			 error->context ? errcontext("%s", error->context) : 0));
-	record_failure(task, error);
-}
-
-/* Gives a task some time, or less if it catches up. */
-static Round
-run_task(Task *task)
-{
-	TimestampTz start = GetCurrentTimestamp();
-	Round		round = ROUND_CAUGHT_UP;
-	char		activity[NAMEDATALEN * 2];
-
-	if (task->next_try > start)
-	{
-		task->more = false;
-		return ROUND_CAUGHT_UP;
-	}
-	snprintf(activity, sizeof(activity), "dugong: projection %s", task->name);
-	do
-	{
-		ErrorData  *error;
-
-		CHECK_FOR_INTERRUPTS();
-		last_round = ROUND_WORKED;
-		error = try_transaction(activity, run_batch, task);
-		if (error == NULL)
-			note_success(task);
-		else
-			note_failure(task, error);
-		round = Max(round, last_round);
-		if (database_is_wanted())
-			return ROUND_WANTED;
-		if (error == NULL && last_result != BATCH_MORE)
-			task->more = false;
-	} while (task->more && !TimestampDifferenceExceeds(start, GetCurrentTimestamp(), TIME_SLICE));
-	return round;
-}
-
-/* Tries again what a task has set aside and is due. */
-static void
-run_retries(Task *task)
-{
-	ErrorData  *error;
-
-	do
-	{
-		CHECK_FOR_INTERRUPTS();
-		last_result = BATCH_DONE;
-		error = try_transaction("dugong: retrying", run_retry, task);
-		if (error)
-			note_failure(task, error);
-	} while (error == NULL && last_result == BATCH_MORE);
-}
-
-/* Runs all tasks in turn until they have caught up. */
-static Round
-run_tasks(List *chosen)
-{
-	Round		round = ROUND_CAUGHT_UP;
-	bool		more;
-	ListCell   *cell;
-
-	do
-	{
-		more = false;
-		foreach(cell, chosen)
-		{
-			Task	   *task = lfirst(cell);
-			Round		one;
-
-			if (!task->more)
-				continue;
-			one = run_task(task);
-			round = Max(round, one);
-			if (round == ROUND_WANTED)
-				return round;
-			more = more || task->more;
-		}
-	} while (more);
-	if (next_retry <= GetCurrentTimestamp())
-		foreach(cell, chosen)
-		{
-			Task	   *task = lfirst(cell);
-
-			if (task->next_try <= GetCurrentTimestamp())
-				run_retries(task);
-		}
+	activity_commit();
 	return round;
 }
 
@@ -644,12 +349,12 @@ run_announcements(void)
 	while (more)
 	{
 		CHECK_FOR_INTERRUPTS();
-		transaction_begin("dugong: notifying");
+		activity_begin("dugong: notifying");
 		if (begun)
 			more = announce();
 		else
 			announce_begin();
-		transaction_commit();
+		activity_commit();
 		announce_committed();
 		begun = true;
 	}
@@ -672,7 +377,9 @@ try_projections(MemoryContext context)
 		if (round != ROUND_GONE)
 		{
 			run_announcements();
-			round = run_tasks(chosen);
+			round = tasks_run(chosen);
+			if (round != ROUND_WANTED && next_retry <= GetCurrentTimestamp())
+				tasks_retry(chosen);
 		}
 		MemoryContextSwitchTo(outer);
 	}
@@ -719,12 +426,12 @@ show_marker(void)
 
 	fault_point_of_worker("worker-has-no-marker");
 	wake_register(me.number);
-	transaction_begin("dugong: starting");
+	activity_begin("dugong: starting");
 	old = MemoryContextSwitchTo(TopMemoryContext);
 	if (OidIsValid(get_extension_oid("dugong", true)) && log_exists())
 		candidates_list(&unaware);
 	MemoryContextSwitchTo(old);
-	transaction_commit();
+	activity_commit();
 }
 
 /*
@@ -803,31 +510,12 @@ elapsed(TimestampTz since)
 static TimestampTz
 next_due(TimestampTz last_poll)
 {
-	TimestampTz soon = TimestampTzPlusMilliseconds(last_poll, MIN_PAUSE);
+	TimestampTz soon = TimestampTzPlusMilliseconds(last_poll, TASK_MIN_PAUSE);
 	TimestampTz due = Min(next_look, Max(next_retry, soon));
-	HASH_SEQ_STATUS seq;
-	const Task *task;
 
 	due = Min(due, TimestampTzPlusMilliseconds(last_poll, dugong_poll_interval));
-	hash_seq_init(&seq, tasks);
-	while ((task = hash_seq_search(&seq)) != NULL)
-		if (task->next_try > last_poll)
-			due = Min(due, task->next_try);
+	due = Min(due, tasks_next_try(last_poll));
 	return due;
-}
-
-/* Does a task wait for its next try? */
-static bool
-is_failing(void)
-{
-	HASH_SEQ_STATUS seq;
-	const Task *task;
-	bool		failing = false;
-
-	hash_seq_init(&seq, tasks);
-	while ((task = hash_seq_search(&seq)) != NULL)
-		failing = failing || task->next_try > GetCurrentTimestamp();
-	return failing;
 }
 
 /* May one who does not know of the marker have committed since the last poll, or do so? */
@@ -874,11 +562,11 @@ work(Oid database)
 			due = next_due(last_poll);
 			/* What it has set aside in this round it did not know before. */
 			if (busy || round == ROUND_WORKED)
-				due = Min(due, TimestampTzPlusMilliseconds(last_poll, MIN_PAUSE));
+				due = Min(due, TimestampTzPlusMilliseconds(last_poll, TASK_MIN_PAUSE));
 			if (!keep_worker_lock(database))
 				return ROUND_GONE;
 			if (is_unaware_appender_left())
-				due = Min(due, TimestampTzPlusMilliseconds(last_poll, MIN_PAUSE));
+				due = Min(due, TimestampTzPlusMilliseconds(last_poll, TASK_MIN_PAUSE));
 			fault_point_of_worker("worker-has-polled");
 			ResetLatch(MyLatch);
 			woken = round != ROUND_CAUGHT_UP || !nothing_new();
@@ -888,7 +576,7 @@ work(Oid database)
 		}
 		if (database_is_wanted())
 			return ROUND_WANTED;
-		if (!busy && !is_failing() && next_retry == DT_NOEND && elapsed(last_work) >= IDLE_TIME)
+		if (!busy && tasks_next_try(GetCurrentTimestamp()) == DT_NOEND && next_retry == DT_NOEND && elapsed(last_work) >= IDLE_TIME)
 		{
 			if (retire(database, context))
 				return ROUND_GONE;
@@ -899,17 +587,6 @@ work(Oid database)
 		}
 		woken = wait_for_work(Min(TimestampDifferenceMilliseconds(GetCurrentTimestamp(), due) + 1, LOOK_INTERVAL));
 	}
-}
-
-static void
-create_tasks(void)
-{
-	HASHCTL		ctl = {0};
-
-	ctl.keysize = NAMEDATALEN;
-	ctl.entrysize = sizeof(Task);
-	ctl.hcxt = TopMemoryContext;
-	tasks = hash_create("dugong tasks", 16, &ctl, HASH_ELEM | HASH_STRINGS | HASH_CONTEXT);
 }
 
 /* Is the database's directory there?  If not, to connect is a FATAL error. */
@@ -940,7 +617,6 @@ dugong_worker_main(Datum arg)
 		proc_exit(0);
 	BackgroundWorkerInitializeConnectionByOid(database, InvalidOid, BGWORKER_BYPASS_ALLOWCONN);
 	pin_settings();
-	create_tasks();
 	show_marker();
 	if (!prepare_work() || work(database) != ROUND_WANTED)
 		proc_exit(0);
