@@ -270,6 +270,9 @@ handle(void *arg)
 	Batch	   *batch = arg;
 	int			deaths = note_attempt(batch);
 
+	/* Workers do not wait for the disk; but what the next event may crash the server over must not be done again. */
+	if (batch->isolates)
+		ForceSyncCommit();
 	if (deaths >= MAX_DEATHS)
 	{
 		ErrorData  *error = death_error(deaths);
