@@ -20,6 +20,7 @@
 #include "store/aggregate_type.h"
 #include "store/event_type.h"
 #include "store/guard.h"
+#include "store/insert.h"
 #include "store/restore.h"
 #include "util/names.h"
 
@@ -38,6 +39,7 @@ _PG_init(void)
 	snapshot_init();
 	aggregate_lock_init();
 	restore_init();
+	insert_init();
 	guard_init();
 	publish_init();
 	projection_init();

@@ -19,6 +19,7 @@
 #include "aggregate/fingerprint.h"
 #include "aggregate/snapshot.h"
 #include "catalog/index.h"
+#include "catalog/pg_publication.h"
 #include "catalog/pg_type.h"
 #include "compat.h"
 #include "errors.h"
@@ -335,16 +336,18 @@ overwrite(const Aggregate *aggregate, bytea *state)
 	UpdatedIndexes updated;
 	bool		done;
 
-	/* What this session has appended since, but for the event of the command, may have brought another one. */
-	if (!ItemPointerIsValid(&tid) || append_count() - aggregate->appends > 1)
+	if (!ItemPointerIsValid(&tid))
 		return false;
 	table = table_open(dugong_relid("aggregate_snapshots"), RowExclusiveLock);
-	if (!table_is_own(table))
+	slot = table_slot_create(table, NULL);
+	/* This transaction may have replaced it since: an inline projection's handler can do anything. */
+	if (!table_is_own(table) || !table_tuple_fetch_row_version(table, &tid, SnapshotSelf, slot))
 	{
+		ExecDropSingleTupleTableSlot(slot);
 		table_close(table, NoLock);
 		return false;
 	}
-	slot = table_slot_create(table, NULL);
+	ExecClearTuple(slot);
 	slot->tts_values[SNAPSHOT_AGGREGATE_ID - 1] = UUIDPGetDatum(&aggregate->key.id);
 	slot->tts_values[SNAPSHOT_AGGREGATE_TYPE_ID - 1] = Int32GetDatum(aggregate->key.type_id);
 	slot->tts_values[SNAPSHOT_TENANT_ID - 1] = PointerGetDatum(aggregate->key.tenant_id);
@@ -475,13 +478,37 @@ fold_is_unchanged(const Aggregate *aggregate)
 	return fingerprint_get(aggregate_type_get(aggregate->key.type_id)) == aggregate->fingerprint;
 }
 
+/*
+ * May snapshots be replaced?  Not while a publication has their table, as one
+ * FOR ALL TABLES has, and that has no replica identity; then says so.
+ */
+static bool
+table_is_updatable(const AggregateType *type)
+{
+	Relation	table = table_open(dugong_relid("aggregate_snapshots"), RowExclusiveLock);
+	bool		updatable = true;
+
+	if (table->rd_rel->relreplident != REPLICA_IDENTITY_FULL && !OidIsValid(RelationGetReplicaIndex(table)))
+	{
+		PublicationDesc published;
+
+		RelationBuildPublicationDesc(table, &published);
+		updatable = !published.pubactions.pubupdate;
+	}
+	table_close(table, NoLock);
+	if (!updatable)
+		warn_unstorable(type, "their table is published and has no replica identity",
+						"ALTER TABLE dugong.aggregate_snapshots REPLICA IDENTITY FULL gives it one; subscribers do not need it.");
+	return updatable;
+}
+
 /* The stored form of an aggregate whose lock is held; NULL if it cannot or need not be stored. */
 static bytea *
 snapshot_of(const Aggregate *aggregate)
 {
 	bytea	   *state;
 
-	if (aggregate->sequence_number == 0 || aggregate->transition_isnull)
+	if (aggregate->sequence_number == 0 || aggregate->transition_isnull || !table_is_updatable(aggregate->type))
 		return NULL;
 	state = stored_form(aggregate);
 	return state && fold_is_unchanged(aggregate) ? state : NULL;

@@ -6,8 +6,8 @@
  * later.  A state that is here saves it the snapshot and the events before.
  *
  * What is stored must be made of committed events only, and whoever loads it
- * must see them all: a batch in a transaction of its own, whose snapshot is
- * later than the one before.  An event never changes, so such a state is right
+ * must see them all: a batch in a transaction of its own that has appended
+ * nothing yet, whose snapshot is later than the one before.  An event never changes, so such a state is right
  * for as long as the fold is the same: its fingerprint is compared.
  *
  * Those that were used least recently go first.

@@ -68,7 +68,7 @@ write_message(StringInfo payload, HeapTuple tuple, Relation log)
 	LogRow		row;
 	Jsonb	   *message;
 
-	heap_deform_tuple(tuple, RelationGetDescr(log), row.values, row.nulls);
+	log_row_from_tuple(&row, tuple, RelationGetDescr(log));
 	message = DatumGetJsonbP(OidFunctionCall1(to_message_oid(), domain_event_of_row(&row)));
 	(void) JsonbToCString(payload, &message->root, VARSIZE(message));
 }

@@ -22,6 +22,7 @@
 
 #include "access/table.h"
 #include "access/xact.h"
+#include "broker/publish.h"
 #include "guc.h"
 #include "miscadmin.h"
 #include "projection/announce.h"
@@ -98,7 +99,8 @@ batch_begin(Batch *batch, const BatchRequest *request, const Projection *project
 	};
 	batch->has_parked = parked_any(projection->name);
 	work_begin(&batch->work, projection, request->own_transaction, batch->log, batch->snapshot);
-	batch->work.remembers = request->own_transaction;
+	/* What a handler has appended in an earlier batch of the transaction may be rolled back. */
+	batch->work.remembers = request->own_transaction && !publish_pending();
 }
 
 static void

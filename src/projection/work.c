@@ -326,12 +326,6 @@ form_event(EventReader *reader, const LogRow *row)
 }
 
 static void
-row_of_tuple(LogRow *row, HeapTuple tuple, TupleDesc desc)
-{
-	heap_deform_tuple(tuple, desc, row->values, row->nulls);
-}
-
-static void
 context_of_row(HandledContext *context, const LogRow *row)
 {
 	context->tenant_id = DatumGetTextPP(log_row_value(row, LOG_TENANT_ID));
@@ -354,7 +348,7 @@ do_each_event(Work *work, EventReader *reader)
 		Datum		event;
 
 		CHECK_FOR_INTERRUPTS();
-		row_of_tuple(&row, lfirst(cell), RelationGetDescr(work->log));
+		log_row_from_tuple(&row, lfirst(cell), RelationGetDescr(work->log));
 		context_of_row(&handled, &row);
 		event = form_event(reader, &row);
 		handler_call(&work->handler, &work->actor, &handled, 1, &event);
@@ -375,7 +369,7 @@ do_set_of_events(Work *work, EventReader *reader)
 	bool	   *done = palloc0(Max(count, 1) * sizeof(bool));
 
 	for (int i = 0; i < count; i++)
-		row_of_tuple(&rows[i], list_nth(work->events, i), RelationGetDescr(work->log));
+		log_row_from_tuple(&rows[i], list_nth(work->events, i), RelationGetDescr(work->log));
 	for (int first = 0; first < count; first++)
 	{
 		HandledContext context = {.tenant_id = DatumGetTextPP(log_row_value(&rows[first], LOG_TENANT_ID))};

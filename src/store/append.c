@@ -224,7 +224,7 @@ dugong_event_assign(PG_FUNCTION_ARGS)
 				 errmsg("function must be called as the trigger of dugong.event_log")));
 
 	log = trigger->tg_relation;
-	heap_deform_tuple(trigger->tg_trigtuple, RelationGetDescr(log), row.values, row.nulls);
+	log_row_from_tuple(&row, trigger->tg_trigtuple, RelationGetDescr(log));
 	if (!log_row_isnull(&row, LOG_POSITION))
 	{
 		int64		position = DatumGetInt64(log_row_value(&row, LOG_POSITION));
@@ -243,7 +243,7 @@ dugong_event_assign(PG_FUNCTION_ARGS)
 	lock_stream(&row);
 	assign_place(log, &row, NULL);
 	appends++;
-	return PointerGetDatum(heap_form_tuple(RelationGetDescr(log), row.values, row.nulls));
+	return PointerGetDatum(log_row_to_tuple(&row, trigger->tg_trigtuple, RelationGetDescr(log)));
 }
 
 /*

@@ -92,6 +92,17 @@ event_reader_form(EventReader *reader, const LogRow *row)
 	return HeapTupleGetDatum(heap_form_tuple(reader->desc, fields.values, fields.nulls));
 }
 
+/* Who wanted the flat value has put a copy in the place of each field that was stored out of line. */
+static void
+free_replaced(EventReader *reader)
+{
+	ExpandedRecordHeader *record = reader->record;
+
+	for (int i = 0; i < EVENT_NATTRIBUTES; i++)
+		if (record->dvalues[i] != reader->given.values[i])
+			pfree(DatumGetPointer(record->dvalues[i]));
+}
+
 /*
  * The same as an expanded record, whose fields point into the row: read-only,
  * and good until the next one.  Code that looks at some of the fields needs
@@ -100,20 +111,22 @@ event_reader_form(EventReader *reader, const LogRow *row)
 Datum
 event_reader_record(EventReader *reader, const LogRow *row)
 {
-	EventFields fields;
+	EventFields *fields = &reader->given;
 	ExpandedRecordHeader *record = reader->record;
 
-	if (record == NULL)
+	if (record)
+		free_replaced(reader);
+	else
 	{
 		record = make_expanded_record_from_typeid(domain_event_typeid(), -1, reader->upcaster.context);
 		reader->record = record;
-		/* None of the fields is the record's to free. */
+		/* None of the fields is the record's to free: see free_replaced(). */
 		record->fstartptr = NULL;
 		record->fendptr = (char *) UINTPTR_MAX;
 	}
-	event_reader_fields(reader, row, &fields);
-	memcpy(record->dvalues, fields.values, sizeof(fields.values));
-	memcpy(record->dnulls, fields.nulls, sizeof(fields.nulls));
+	event_reader_fields(reader, row, fields);
+	memcpy(record->dvalues, fields->values, sizeof(fields->values));
+	memcpy(record->dnulls, fields->nulls, sizeof(fields->nulls));
 	record->flags = (record->flags & ER_FLAGS_NON_DATA) | ER_FLAG_DVALUES_VALID | ER_FLAG_HAVE_EXTERNAL;
 	record->flat_size = 0;
 	return EOHPGetRODatum(&record->hdr);

@@ -52,6 +52,7 @@ typedef struct EventReader
 	Upcaster	upcaster;
 	const AggregateType *type;	/* of the last row */
 	ExpandedRecordHeader *record;	/* what event_reader_record() gives, or NULL */
+	EventFields given;			/* the fields that were put into it */
 } EventReader;
 
 extern void event_reader_open(EventReader *reader);

@@ -5,8 +5,8 @@
  * Two ways lead there.  An INSERT statement is the general one.  The short one
  * writes the table and its indexes, and does what the triggers would do: it
  * costs a quarter.  It is taken only while the log is as dugong made it, but
- * for plain indexes: with a trigger, rule, policy or CHECK of somebody else's,
- * or an index of another kind, the statement does the work.
+ * for plain indexes: with a column, trigger, rule, policy, CHECK or NOT NULL of
+ * somebody else's, or an index of another kind, the statement does the work.
  */
 #include "postgres.h"
 
@@ -15,7 +15,10 @@
 #include "catalog/pg_am.h"
 #include "catalog/pg_type.h"
 #include "executor/tuptable.h"
+#include "nodes/primnodes.h"
 #include "store/insert.h"
+#include "utils/fmgroids.h"
+#include "utils/inval.h"
 #include "util/identity.h"
 #include "util/plan.h"
 
@@ -51,10 +54,18 @@ insert_set_statement_hook(StatementHook hook)
 bool
 insert_is_running(int64 position)
 {
-	bool		mine = running != 0 && running == position;
+	return running != 0 && running == position;
+}
 
-	running = 0;
-	return mine;
+static bool
+columns_are_own(TupleDesc desc)
+{
+	if (desc->natts != LOG_NCOLUMNS)
+		return false;
+	for (int i = LOG_TYPE; i < LOG_NCOLUMNS; i++)
+		if (TupleDescAttr(desc, i)->attnotnull)
+			return false;
+	return true;
 }
 
 static bool
@@ -74,7 +85,7 @@ table_is_own(Relation log)
 
 	if (triggers == NULL || triggers->numtriggers != OWN_TRIGGERS ||
 		constraints == NULL || constraints->num_check != OWN_CHECKS || constraints->has_generated_stored ||
-		log->rd_rules != NULL || log->rd_rel->relrowsecurity)
+		log->rd_rules != NULL || log->rd_rel->relrowsecurity || !columns_are_own(RelationGetDescr(log)))
 		return false;
 	for (int i = 0; i < OWN_TRIGGERS; i++)
 		if (!trigger_is_own(&triggers->triggers[i]))
@@ -82,23 +93,102 @@ table_is_own(Relation log)
 	return true;
 }
 
-/* Does the row belong into the partial index?  Sets known if dugong made it. */
-static bool
-partial_index_has(Oid index, const LogRow *row, bool *known)
+/*
+ * A partial index of one of the two kinds that dugong has: WHERE column IS NOT
+ * NULL, and WHERE sequence_number = 1.  An append need not open one that its
+ * row does not belong into, so the session remembers those that it has seen.
+ */
+typedef struct PartialIndex
 {
-	*known = true;
-	if (index == dugong_relid("event_log_first_idx"))
-		return DatumGetInt64(log_row_value(row, LOG_SEQUENCE_NUMBER)) == 1;
-	if (index == dugong_relid("event_log_correlation_idx"))
-		return !log_row_isnull(row, LOG_CORRELATION_ID);
-	if (index == dugong_relid("event_log_triggered_by_idx"))
-		return !log_row_isnull(row, LOG_TRIGGERED_BY_EVENT_ID);
-	*known = false;
-	return true;
+	Oid			relid;
+	AttrNumber	column;
+} PartialIndex;
+
+static PartialIndex partial_indexes[MAX_INDEXES];
+static int	npartial_indexes;
+
+static void
+on_relation(Datum arg, Oid relid)
+{
+	for (int i = 0; i < npartial_indexes; i++)
+		if (relid == InvalidOid || partial_indexes[i].relid == relid)
+			npartial_indexes = 0;
+}
+
+void
+insert_init(void)
+{
+	CacheRegisterRelcacheCallback(on_relation, (Datum) 0);
+}
+
+/* The column that the index has rows by, if it is known to be of such a kind; else 0. */
+static AttrNumber
+known_column(Oid relid)
+{
+	for (int i = 0; i < npartial_indexes; i++)
+		if (partial_indexes[i].relid == relid)
+			return partial_indexes[i].column;
+	return 0;
 }
 
 static bool
-index_is_plain(Relation index, bool known)
+is_column(const Node *node, AttrNumber column)
+{
+	return IsA(node, Var) && (column == 0 || ((const Var *) node)->varattno == column);
+}
+
+/* The same for what its predicate says. */
+static AttrNumber
+column_of_predicate(List *predicate)
+{
+	Node	   *node = list_length(predicate) == 1 ? linitial(predicate) : NULL;
+
+	if (node && IsA(node, NullTest))
+	{
+		NullTest   *test = (NullTest *) node;
+
+		if (test->nulltesttype == IS_NOT_NULL && is_column((Node *) test->arg, 0) &&
+			!is_column((Node *) test->arg, LOG_SEQUENCE_NUMBER))
+			return ((Var *) test->arg)->varattno;
+	}
+	else if (node && IsA(node, OpExpr) && ((OpExpr *) node)->opfuncid == F_INT84EQ)
+	{
+		Node	   *left = linitial(((OpExpr *) node)->args);
+		Node	   *right = lsecond(((OpExpr *) node)->args);
+
+		if (is_column(left, LOG_SEQUENCE_NUMBER) && IsA(right, Const) &&
+			!((Const *) right)->constisnull && DatumGetInt32(((Const *) right)->constvalue) == 1)
+			return LOG_SEQUENCE_NUMBER;
+	}
+	return 0;
+}
+
+static bool
+has_row(AttrNumber column, const LogRow *row)
+{
+	return column == LOG_SEQUENCE_NUMBER ? DatumGetInt64(log_row_value(row, column)) == 1 :
+		!log_row_isnull(row, column);
+}
+
+static bool
+is_partial(Relation index)
+{
+	return !heap_attisnull(index->rd_indextuple, Anum_pg_index_indpred, NULL);
+}
+
+/* Finds out by what column a partial index has rows, and remembers it; 0 if its predicate is another. */
+static AttrNumber
+learn_column(Relation index)
+{
+	AttrNumber	column = column_of_predicate(RelationGetIndexPredicate(index));
+
+	if (column != 0 && npartial_indexes < MAX_INDEXES)
+		partial_indexes[npartial_indexes++] = (PartialIndex) {RelationGetRelid(index), column};
+	return column;
+}
+
+static bool
+index_is_plain(Relation index)
 {
 	const FormData_pg_index *form = index->rd_index;
 
@@ -107,7 +197,31 @@ index_is_plain(Relation index, bool known)
 	for (int i = 0; i < form->indnatts; i++)
 		if (form->indkey.values[i] <= 0)
 			return false;
-	return known || heap_attisnull(index->rd_indextuple, Anum_pg_index_indpred, NULL);
+	return true;
+}
+
+/*
+ * Opens an index if the row goes into it, else it is NULL; false if the
+ * statement is needed for it.
+ */
+static bool
+open_index(Oid relid, const LogRow *row, Relation *index)
+{
+	AttrNumber	column = known_column(relid);
+	bool		plain;
+
+	*index = NULL;
+	if (column != 0 && !has_row(column, row))
+		return true;
+	*index = index_open(relid, RowExclusiveLock);
+	plain = index_is_plain(*index);
+	if (plain && column == 0 && is_partial(*index))
+		plain = (column = learn_column(*index)) != 0;
+	if (plain && (column == 0 || has_row(column, row)))
+		return true;
+	index_close(*index, NoLock);
+	*index = NULL;
+	return plain;
 }
 
 static void
@@ -124,24 +238,23 @@ open_indexes(Relation log, const LogRow *row, Relation *indexes)
 	List	   *list = RelationGetIndexList(log);
 	ListCell   *cell;
 	int			count = 0;
+	bool		plain = list_length(list) <= MAX_INDEXES;
 
 	foreach(cell, list)
 	{
-		bool		known;
+		Relation	index = NULL;
 
-		if (!partial_index_has(lfirst_oid(cell), row, &known))
-			continue;
-		if (count < MAX_INDEXES)
-			indexes[count++] = index_open(lfirst_oid(cell), RowExclusiveLock);
-		if (list_length(list) > MAX_INDEXES || !index_is_plain(indexes[count - 1], known))
-		{
-			close_indexes(indexes, count);
-			count = -1;
+		if (!plain)
 			break;
-		}
+		plain = open_index(lfirst_oid(cell), row, &index);
+		if (index)
+			indexes[count++] = index;
 	}
 	list_free(list);
-	return count;
+	if (plain)
+		return count;
+	close_indexes(indexes, count);
+	return -1;
 }
 
 static void
@@ -210,16 +323,25 @@ insert_by_statement(LogRow *row, bool contested)
 		.argtypes = INSERT_EVENT_TYPES
 	};
 	bool		inserted;
+	int64		outer = running;
 	Identity	before;
 
 	identity_assume(&before, dugong_owner());
 	SPI_connect();
-	running = DatumGetInt64(log_row_value(row, LOG_POSITION));
-	inserted = plan_execute(contested ? &insert_contested : &insert_alone,
-							row->values, row->nulls, false) > 0;
+	/* A trigger that the owner has added may append, too. */
+	PG_TRY();
+	{
+		running = DatumGetInt64(log_row_value(row, LOG_POSITION));
+		inserted = plan_execute(contested ? &insert_contested : &insert_alone,
+								row->values, row->nulls, false) > 0;
+	}
+	PG_FINALLY();
+	{
+		running = outer;
+	}
+	PG_END_TRY();
 	SPI_finish();
 	identity_restore(&before);
-	running = 0;
 	return inserted;
 }
 

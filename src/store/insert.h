@@ -15,6 +15,7 @@
 typedef void (*InsertedHook) (Relation log, HeapTuple tuple);
 typedef void (*StatementHook) (void);
 
+extern void insert_init(void);
 extern void insert_set_inserted_hook(InsertedHook hook);
 extern void insert_set_statement_hook(StatementHook hook);
 extern bool insert_row(Relation log, LogRow *row, bool contested);

@@ -9,6 +9,7 @@
 #include "postgres.h"
 
 #include "access/genam.h"
+#include "access/htup_details.h"
 #include "access/nbtree.h"
 #include "access/table.h"
 #include "access/tableam.h"
@@ -205,6 +206,25 @@ log_row_from_slot(LogRow *row, TupleTableSlot *slot)
 	slot_getallattrs(slot);
 	memcpy(row->values, slot->tts_values, sizeof(row->values));
 	memcpy(row->nulls, slot->tts_isnull, sizeof(row->nulls));
+}
+
+/* Takes a tuple of the log apart; fields point into it.  Columns that its owner has added are not in a row. */
+void
+log_row_from_tuple(LogRow *row, HeapTuple tuple, TupleDesc desc)
+{
+	for (int i = 0; i < LOG_NCOLUMNS; i++)
+		row->values[i] = heap_getattr(tuple, i + 1, desc, &row->nulls[i]);
+}
+
+/* The tuple with the fields of a row in the place of its own. */
+HeapTuple
+log_row_to_tuple(LogRow *row, HeapTuple tuple, TupleDesc desc)
+{
+	int			columns[LOG_NCOLUMNS];
+
+	for (int i = 0; i < LOG_NCOLUMNS; i++)
+		columns[i] = i + 1;
+	return heap_modify_tuple_by_cols(tuple, desc, LOG_NCOLUMNS, columns, row->values, row->nulls);
 }
 
 /* The aggregate that a row belongs to; tenant_id points into the row. */

@@ -99,6 +99,8 @@ extern void log_scan_end(LogScan *scan);
 extern HTAB *aggregate_table_create(const char *name, Size entry_size, MemoryContext context);
 extern void log_row_set(LogRow *row, LogColumn column, Datum value);
 extern void log_row_from_slot(LogRow *row, TupleTableSlot *slot);
+extern void log_row_from_tuple(LogRow *row, HeapTuple tuple, TupleDesc desc);
+extern HeapTuple log_row_to_tuple(LogRow *row, HeapTuple tuple, TupleDesc desc);
 extern void log_row_key(const LogRow *row, AggregateKey *key);
 extern int64 log_last_position(Relation log, Snapshot snapshot);
 extern bool log_has_beyond(Relation log, int64 position);

@@ -52,9 +52,7 @@ event_find(Relation log, const pg_uuid_t *id, LogRow *row)
 	found = log_scan_next(&scan);
 	if (found)
 	{
-		HeapTuple	tuple = ExecCopySlotHeapTuple(scan.slot);
-
-		heap_deform_tuple(tuple, RelationGetDescr(log), row->values, row->nulls);
+		log_row_from_tuple(row, ExecCopySlotHeapTuple(scan.slot), RelationGetDescr(log));
 	}
 	log_scan_end(&scan);
 	UnregisterSnapshot(snapshot);

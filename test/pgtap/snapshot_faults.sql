@@ -247,5 +247,35 @@ SELECT valid::text FROM dugong.snapshots WHERE aggregate_type = 'Hidden' \gset
 RESET ROLE;
 SELECT is(:'valid'::text, 'true', 'a fold in a schema that is closed to him');
 
+-- An inline projection whose handler replaces or drops the very snapshot that the command has read
+SELECT bank_open_account('Alice', 0, pg_temp.id('f'));
+SELECT bank_deposit(pg_temp.id('f'), 1) FROM generate_series(1, 8);
+CREATE FUNCTION replace(id uuid, account bank_account_state) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    IF account.balance = 9 THEN PERFORM dugong.take_snapshot('BankAccount', id); END IF;
+    IF account.balance = 14 THEN PERFORM dugong.drop_snapshots('BankAccount'); END IF;
+END $$;
+CREATE FUNCTION ignore(uuid) RETURNS void LANGUAGE sql AS '';
+SELECT dugong.create_projection('replace', 'BankAccount', update_handler => 'replace(uuid,bank_account_state)', delete_handler => 'ignore(uuid)', mode => 'inline');
+CREATE FUNCTION pg_temp.account_snapshot() RETURNS bigint LANGUAGE sql RETURN (SELECT sequence_number FROM dugong.aggregate_snapshots WHERE aggregate_id = pg_temp.id('f'));
+SELECT is(pg_temp.account_snapshot(), 5::bigint, 'a snapshot');
+SELECT is(pg_temp.answer(format('SELECT bank_deposit(%L, 1)', pg_temp.id('f'))), 'accepted', 'it is replaced by the handler, then by the command');
+SELECT is(pg_temp.account_snapshot(), 10::bigint, 'which is later');
+SELECT bank_deposit(pg_temp.id('f'), 1) FROM generate_series(1, 4);
+SELECT is(pg_temp.answer(format('SELECT bank_deposit(%L, 1)', pg_temp.id('f'))), 'accepted', 'it is dropped by the handler');
+SELECT is(pg_temp.account_snapshot(), 15::bigint, 'and taken by the command');
+SELECT dugong.drop_projection('replace');
+
+-- A publication that has the snapshots' table, which cannot be updated then
+SET LOCAL client_min_messages = error;
+CREATE PUBLICATION everything FOR ALL TABLES;
+SELECT is(pg_temp.answer(format('SELECT bank_deposit(%L, 1) FROM generate_series(1, 10)', pg_temp.id('f'))), 'accepted', 'commands go on');
+SELECT ok(NOT dugong.take_snapshot('BankAccount', pg_temp.id('f')), 'without snapshots');
+SELECT is(pg_temp.account_snapshot(), 15::bigint, 'but for the old one');
+ALTER TABLE dugong.aggregate_snapshots REPLICA IDENTITY FULL;
+SELECT ok(dugong.take_snapshot('BankAccount', pg_temp.id('f')), 'with an identity');
+SELECT is(pg_temp.account_snapshot(), 25::bigint, 'there is a new one');
+DROP PUBLICATION everything;
+
 SELECT * FROM finish();
 ROLLBACK;

@@ -63,11 +63,11 @@ sub count_instructions
 	my $log = PostgreSQL::Test::Utils::tempdir() . '/valgrind.log';
 
 	append_to_file($input, join("\n", @lines) . "\n");
-	system("valgrind --tool=callgrind --callgrind-out-file=/dev/null --log-file='$log' postgres --single -D '"
+	system("valgrind --tool=callgrind --callgrind-out-file='$log.callgrind' --log-file='$log' postgres --single -D '"
 		  . $node->data_dir . "' postgres <'$input' >'$log.out' 2>&1") == 0 or die "valgrind: $?";
 	my $output = slurp_file("$log.out");
 	my $collected = slurp_file($log) =~ /Collected : (\d+)/ ? $1 : die 'nothing was collected';
-	unlink $input, $log, "$log.out";
+	unlink $input, $log, "$log.out", "$log.callgrind";
 	die $output if $output =~ /ERROR/;
 	return $collected;
 }
