@@ -65,6 +65,13 @@
 #define IDLE_TIME 10000
 #define SLOW_TIME 100			/* in one transaction: others take over */
 
+/*
+ * After a round in which something was done, us.  A round costs more than an
+ * event in it: under load the next one finds several, and appenders have the
+ * processor meanwhile.  The first event after a pause is not delayed.
+ */
+#define REST 1000
+
 PGDLLEXPORT void dugong_worker_main(Datum arg);
 
 /* What was seen of another worker. */
@@ -543,6 +550,7 @@ work(Oid database)
 	TimestampTz due = 0;
 	bool		busy = false;
 	bool		woken = false;
+	bool		worked = false;
 
 	for (;;)
 	{
@@ -551,7 +559,12 @@ work(Oid database)
 
 		if (notified || woken || due <= GetCurrentTimestamp())
 		{
-			Round		round = try_projections(context);
+			Round		round;
+
+			if (worked)
+				pg_usleep(REST);
+			round = try_projections(context);
+			worked = round == ROUND_WORKED;
 
 			last_poll = GetCurrentTimestamp();
 			if (round >= ROUND_GONE)

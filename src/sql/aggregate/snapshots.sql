@@ -11,6 +11,8 @@ CREATE TABLE dugong.aggregate_snapshots (
 ) WITH (fillfactor = 70);
 CREATE UNIQUE INDEX aggregate_snapshots_idx ON dugong.aggregate_snapshots
     (aggregate_id, aggregate_type_id, tenant_id COLLATE "C");
+-- Under a publication FOR ALL TABLES it could not be updated without
+ALTER TABLE dugong.aggregate_snapshots REPLICA IDENTITY USING INDEX aggregate_snapshots_idx;
 COMMENT ON TABLE dugong.aggregate_snapshots IS 'cached states of aggregates; may be emptied at any time';
 COMMENT ON COLUMN dugong.aggregate_snapshots.sequence_number IS 'event after which the state was this';
 COMMENT ON COLUMN dugong.aggregate_snapshots.fingerprint IS 'of the fold that made it; with another one, it is not used';

@@ -229,6 +229,7 @@ COMMENT ON PROCEDURE dugong.wait_for_projection(text, interval, bigint) IS
 CREATE TABLE dugong.stopped_workers (
     stopped_at timestamptz NOT NULL
 );
+ALTER TABLE dugong.stopped_workers REPLICA IDENTITY FULL;
 COMMENT ON TABLE dugong.stopped_workers IS 'has a row while dugong.stop_workers() holds';
 
 CREATE FUNCTION dugong.stop_workers() RETURNS void
