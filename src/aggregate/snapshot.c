@@ -18,21 +18,19 @@
 #include "access/xact.h"
 #include "aggregate/fingerprint.h"
 #include "aggregate/snapshot.h"
+#include "aggregate/stored_state.h"
 #include "catalog/index.h"
 #include "catalog/pg_publication.h"
 #include "catalog/pg_type.h"
 #include "compat.h"
 #include "errors.h"
 #include "funcapi.h"
-#include "libpq/pqformat.h"
 #include "miscadmin.h"
 #include "store/aggregate_lock.h"
 #include "store/append.h"
 #include "store/context.h"
 #include "store/ownership.h"
 #include "utils/builtins.h"
-#include "utils/array.h"
-#include "utils/datum.h"
 #include "utils/fmgroids.h"
 #include "utils/inval.h"
 #include "utils/lsyscache.h"
@@ -40,7 +38,6 @@
 #include "utils/portal.h"
 #include "utils/snapmgr.h"
 #include "utils/syscache.h"
-#include "utils/typcache.h"
 #include "util/args.h"
 #include "util/attempt.h"
 #include "util/identity.h"
@@ -68,151 +65,6 @@ enum
 };
 
 #define SNAPSHOT_NCOLUMNS SNAPSHOT_TAKEN_AT
-
-/* The send and receive functions of a type; 42883 if it has none. */
-static void
-binary_functions(Oid type, Oid *send, Oid *receive, Oid *ioparam)
-{
-	HeapTuple	tuple = SearchSysCache1(TYPEOID, ObjectIdGetDatum(type));
-	Form_pg_type form;
-
-	if (!HeapTupleIsValid(tuple))
-		elog(ERROR, "cache lookup failed for type %u", type);
-	form = (Form_pg_type) GETSTRUCT(tuple);
-	*send = form->typsend;
-	*receive = form->typreceive;
-	*ioparam = getTypeIOParam(tuple);
-	ReleaseSysCache(tuple);
-	if (!OidIsValid(*send) || !OidIsValid(*receive))
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_FUNCTION),
-				 errmsg("the type of the state has no binary form")));
-}
-
-static Datum
-receive_state(Oid receive, Oid ioparam, bytea *stored)
-{
-	StringInfoData buf;
-
-	initStringInfo(&buf);
-	appendBinaryStringInfo(&buf, VARDATA_ANY(stored), VARSIZE_ANY_EXHDR(stored));
-	return OidReceiveFunctionCall(receive, &buf, ioparam, -1);
-}
-
-static bool same_value(Oid type, Datum one, Datum other);
-
-static bool
-same_record(Datum one, Datum other)
-{
-	HeapTupleHeader headers[2] = {DatumGetHeapTupleHeader(one), DatumGetHeapTupleHeader(other)};
-	TupleDesc	desc = lookup_rowtype_tupdesc(HeapTupleHeaderGetTypeId(headers[0]),
-											  HeapTupleHeaderGetTypMod(headers[0]));
-	Datum	   *values[2];
-	bool	   *nulls[2];
-	bool		same = true;
-
-	for (int i = 0; i < 2; i++)
-	{
-		HeapTupleData tuple = {.t_len = HeapTupleHeaderGetDatumLength(headers[i]),.t_data = headers[i]};
-
-		values[i] = palloc(desc->natts * sizeof(Datum));
-		nulls[i] = palloc(desc->natts * sizeof(bool));
-		heap_deform_tuple(&tuple, desc, values[i], nulls[i]);
-	}
-	for (int i = 0; same && i < desc->natts; i++)
-	{
-		if (TupleDescAttr(desc, i)->attisdropped)
-			continue;
-		same = nulls[0][i] == nulls[1][i] &&
-			(nulls[0][i] || same_value(TupleDescAttr(desc, i)->atttypid, values[0][i], values[1][i]));
-	}
-	ReleaseTupleDesc(desc);
-	return same;
-}
-
-static bool
-same_array(Oid element, Datum one, Datum other)
-{
-	ArrayType  *arrays[2] = {DatumGetArrayTypeP(one), DatumGetArrayTypeP(other)};
-	Datum	   *values[2];
-	bool	   *nulls[2];
-	int			counts[2];
-	int			ndim = ARR_NDIM(arrays[0]);
-	int16		typlen;
-	bool		typbyval;
-	char		typalign;
-	bool		same;
-
-	if (ndim != ARR_NDIM(arrays[1]) ||
-		memcmp(ARR_DIMS(arrays[0]), ARR_DIMS(arrays[1]), ndim * sizeof(int)) != 0 ||
-		memcmp(ARR_LBOUND(arrays[0]), ARR_LBOUND(arrays[1]), ndim * sizeof(int)) != 0)
-		return false;
-	get_typlenbyvalalign(element, &typlen, &typbyval, &typalign);
-	for (int i = 0; i < 2; i++)
-		deconstruct_array(arrays[i], element, typlen, typbyval, typalign, &values[i], &nulls[i], &counts[i]);
-	same = counts[0] == counts[1];
-	for (int i = 0; same && i < counts[0]; i++)
-		same = nulls[0][i] == nulls[1][i] &&
-			(nulls[0][i] || same_value(element, values[0][i], values[1][i]));
-	return same;
-}
-
-/*
- * Are two values the same, bit by bit?  Parts of records and arrays are looked
- * at one by one: one may be compressed where the other is not.
- */
-static bool
-same_value(Oid type, Datum one, Datum other)
-{
-	Oid			element;
-	int16		typlen;
-	bool		typbyval;
-
-	check_stack_depth();
-	type = getBaseType(type);
-	if (get_typtype(type) == TYPTYPE_COMPOSITE)
-		return same_record(one, other);
-	element = get_element_type(type);
-	if (OidIsValid(element) && get_typtype(getBaseType(element)) == TYPTYPE_COMPOSITE)
-		return same_array(element, one, other);
-	get_typlenbyval(type, &typlen, &typbyval);
-	return datum_image_eq(one, other, typbyval, typlen);
-}
-
-/* A state and its stored form; one of the two is made from the other. */
-typedef struct StoredState
-{
-	Oid			type;
-	Datum		state;
-	bytea	   *stored;
-	bool		same;			/* does the one give the other? */
-} StoredState;
-
-static void
-read_state(void *arg)
-{
-	StoredState *stored = arg;
-	Oid			send;
-	Oid			receive;
-	Oid			ioparam;
-
-	binary_functions(stored->type, &send, &receive, &ioparam);
-	stored->state = receive_state(receive, ioparam, stored->stored);
-}
-
-static void
-write_state(void *arg)
-{
-	StoredState *stored = arg;
-	Oid			send;
-	Oid			receive;
-	Oid			ioparam;
-
-	binary_functions(stored->type, &send, &receive, &ioparam);
-	stored->stored = OidSendFunctionCall(send, stored->state);
-	stored->same = same_value(stored->type, stored->state,
-							  receive_state(receive, ioparam, stored->stored));
-}
 
 /* Errors that are not the state's or the fold's: cancelled, out of resources, to be tried again. */
 static bool
@@ -256,9 +108,9 @@ use_snapshot(Aggregate *aggregate, TupleTableSlot *slot, int64 to_sequence_numbe
 	old = MemoryContextSwitchTo(aggregate->context);
 	stored.stored = DatumGetByteaPP(slot_getattr(slot, SNAPSHOT_STATE, &isnull));
 	if (IsInParallelMode())
-		read_state(&stored);
+		stored_state_read(&stored);
 	else
-		error = attempt_state(read_state, &stored);
+		error = attempt_state(stored_state_read, &stored);
 	MemoryContextSwitchTo(old);
 	if (error)
 		return;
@@ -460,7 +312,7 @@ stored_form(const Aggregate *aggregate)
 	Identity	before;
 
 	aggregate_type_assume_owner(aggregate->type, &before);
-	error = attempt_state(write_state, &stored);
+	error = attempt_state(stored_state_write, &stored);
 	identity_restore(&before);
 	if (error == NULL && stored.same)
 		return stored.stored;
@@ -783,9 +635,9 @@ compare(Verification *verification)
 	if (aggregate->sequence_number != verification->sequence_number || aggregate->transition_isnull)
 		return;
 	aggregate_type_assume_owner(aggregate->type, &before);
-	error = attempt_state(read_state, &stored);
+	error = attempt_state(stored_state_read, &stored);
 	verification->right = error == NULL &&
-		same_value(aggregate->fold->state.oid, aggregate->transition, stored.state);
+		stored_state_same(aggregate->fold->state.oid, aggregate->transition, stored.state);
 	identity_restore(&before);
 }
 
