@@ -81,12 +81,14 @@ build(FunctionCallInfo fcinfo, int first, Aggregate *aggregate, bool *isnull)
 	BuildLimit	limit = {PG_INT64_MAX, DT_NOEND};
 	AggregateKey key;
 	Relation	log;
+	Identity	before;
 
 	if (!PG_ARGISNULL(first + 2))
 		limit.sequence_number = PG_GETARG_INT64(first + 2);
 	if (!PG_ARGISNULL(first + 3))
 		limit.as_of = PG_GETARG_TIMESTAMPTZ(first + 3);
 	key_arguments(fcinfo, first, first + 7, &key);
+	identity_enter(&before);
 	aggregate_init(aggregate, &key);
 	if (first > 0)
 		check_state_type(fcinfo, aggregate);
@@ -95,6 +97,7 @@ build(FunctionCallInfo fcinfo, int first, Aggregate *aggregate, bool *isnull)
 	log = log_open(AccessShareLock);
 	aggregate_build(aggregate, log, &limit, GetActiveSnapshot());
 	table_close(log, NoLock);
+	identity_leave(&before);
 	return asked_state(aggregate, return_deleted, isnull);
 }
 
@@ -165,13 +168,16 @@ dugong_load_for_update(PG_FUNCTION_ARGS)
 	bool		missing_ok = !PG_ARGISNULL(3) && PG_GETARG_BOOL(3);
 	AggregateKey key;
 	Aggregate	aggregate;
+	Identity	before;
 
 	PreventCommandIfReadOnly("dugong.load_for_update()");
 	key_arguments(fcinfo, 1, 5, &key);
+	identity_enter(&before);
 	aggregate_lock(&key);
 	aggregate_init(&aggregate, &key);
 	check_state_type(fcinfo, &aggregate);
 	aggregate_build_current(&aggregate);
+	identity_leave(&before);
 	if (aggregate.sequence_number == 0 && missing_ok && !aggregate.type->external)
 		PG_RETURN_NULL();
 	require_living(&aggregate);

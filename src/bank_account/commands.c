@@ -26,6 +26,7 @@
 #include "utils/lsyscache.h"
 #include "utils/snapmgr.h"
 #include "util/args.h"
+#include "util/identity.h"
 #include "util/ids.h"
 
 PG_FUNCTION_INFO_V1(bank_open_account);
@@ -177,18 +178,18 @@ bank_open_account(PG_FUNCTION_ARGS)
 	AggregateKey key;
 	Aggregate	account;
 	LogRow		event;
+	Identity	before;
 
 	account_key(&key, account_id ? account_id : new_account_id(event_id));
+	identity_enter(&before);
 	account_opened(&event, &key, owner, balance);
-	if (is_retry(&event, event_id, NULL))
-	{
-		account_load(fcinfo, &account, &key);
-		PG_RETURN_DATUM(account_result(fcinfo, &account));
-	}
-
-	/* The append finds out whether the account exists. */
 	account_init(fcinfo, &account, &key);
-	account_append(&account, &event, event_id);
+	if (is_retry(&event, event_id, NULL))
+		aggregate_build_current(&account);
+	else
+		/* The append finds out whether the account exists. */
+		account_append(&account, &event, event_id);
+	identity_leave(&before);
 	PG_RETURN_DATUM(account_result(fcinfo, &account));
 }
 
@@ -202,8 +203,10 @@ move_money(FunctionCallInfo fcinfo, const char *type)
 	AggregateKey key;
 	Aggregate	account;
 	LogRow		event;
+	Identity	before;
 
 	account_key(&key, account_id);
+	identity_enter(&before);
 	money_moved(&event, &key, type, amount);
 	aggregate_lock(&key);
 	account_load(fcinfo, &account, &key);
@@ -214,6 +217,7 @@ move_money(FunctionCallInfo fcinfo, const char *type)
 			require_funds(&account, amount);
 		account_append(&account, &event, event_id);
 	}
+	identity_leave(&before);
 	return account_result(fcinfo, &account);
 }
 
@@ -261,9 +265,11 @@ bank_transfer(PG_FUNCTION_ARGS)
 	Aggregate	to;
 	LogRow		withdrawal;
 	LogRow		deposit;
+	Identity	before;
 
 	account_key(&from_key, from_id);
 	account_key(&to_key, to_id);
+	identity_enter(&before);
 	require_distinct(&from_key, &to_key);
 	money_moved(&withdrawal, &from_key, MONEY_WITHDRAWN, amount);
 	money_moved(&deposit, &to_key, MONEY_DEPOSITED, amount);
@@ -279,6 +285,7 @@ bank_transfer(PG_FUNCTION_ARGS)
 		append_transfer(&from, &to, &withdrawal, &deposit,
 						event_id ? event_id : uuid_make_v7());
 	}
+	identity_leave(&before);
 	PG_RETURN_DATUM(account_result(fcinfo, &from));
 }
 
@@ -291,8 +298,10 @@ bank_close_account(PG_FUNCTION_ARGS)
 	AggregateKey key;
 	Aggregate	account;
 	LogRow		event;
+	Identity	before;
 
 	account_key(&key, account_id);
+	identity_enter(&before);
 	account_closed(&event, &key);
 	aggregate_lock(&key);
 	account_load(fcinfo, &account, &key);
@@ -301,6 +310,7 @@ bank_close_account(PG_FUNCTION_ARGS)
 		require_open(&account);
 		account_append(&account, &event, event_id);
 	}
+	identity_leave(&before);
 	PG_RETURN_DATUM(account_result(fcinfo, &account));
 }
 
@@ -315,16 +325,19 @@ bank_get_account(PG_FUNCTION_ARGS)
 		AggregateKey key;
 		Aggregate  *account;
 		Relation	log;
+		Identity	before;
 		MemoryContext old;
 
 		context = SRF_FIRSTCALL_INIT();
 		old = MemoryContextSwitchTo(context->multi_call_memory_ctx);
 		account = palloc(sizeof(Aggregate));
 		account_key(&key, arg_needed_uuid(fcinfo, 0, "account id"));
+		identity_enter(&before);
 		account_init(fcinfo, account, &key);
 		log = log_open(AccessShareLock);
 		aggregate_build(account, log, NULL, GetActiveSnapshot());
 		table_close(log, AccessShareLock);
+		identity_leave(&before);
 		context->user_fctx = account;
 		MemoryContextSwitchTo(old);
 	}

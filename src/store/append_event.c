@@ -19,6 +19,7 @@
 #include "utils/hsearch.h"
 #include "utils/jsonb.h"
 #include "util/args.h"
+#include "util/identity.h"
 #include "util/ids.h"
 #include "util/jsonb_fields.h"
 
@@ -76,6 +77,7 @@ Datum
 dugong_append_event(PG_FUNCTION_ARGS)
 {
 	int64		expected = expected_argument(fcinfo, 4);
+	Identity	before;
 	LogRow		row;
 
 	set_aggregate(&row, fcinfo, 12);
@@ -90,7 +92,9 @@ dugong_append_event(PG_FUNCTION_ARGS)
 	set_optional(&row, LOG_TRIGGERED_BY_EVENT_ID, fcinfo, 9);
 	set_optional(&row, LOG_TRIGGERED_BY_USER_ID, fcinfo, 10);
 	set_optional(&row, LOG_TIMESTAMP, fcinfo, 11);
+	identity_enter(&before);
 	event_append(&row);
+	identity_leave(&before);
 	PG_RETURN_DATUM(domain_event_of_row(&row));
 }
 
@@ -249,6 +253,24 @@ append_rows(LogRow *rows, int count, int64 expected)
 		append_done(&rows[count - 1], count);
 }
 
+/* Locks the aggregate that common names, and makes rows its events: appended now, or by the call that this one repeats. */
+static void
+append_or_find(const LogRow *common, LogRow *rows, int count, int64 expected)
+{
+	AggregateKey key;
+
+	log_row_key(common, &key);
+	if (expected == 0)
+		aggregate_lock_new(&key);
+	else
+		aggregate_lock(&key);
+	if (are_stored(rows, count))
+		return;
+	if (expected >= 0)
+		event_check_head(&key, expected);
+	append_rows(rows, count, expected);
+}
+
 /*
  * append_events(aggregate_type, aggregate_id, events,
  * expected_sequence_number, metadata, correlation_id, triggered_by_event_id,
@@ -265,8 +287,8 @@ dugong_append_events(PG_FUNCTION_ARGS)
 	LogRow		common;
 	LogRow	   *rows;
 	int			count;
-	AggregateKey key;
 	EventReader reader;
+	Identity	before;
 
 	InitMaterializedSRF(fcinfo, 0);
 	set_aggregate(&common, fcinfo, 9);
@@ -278,17 +300,9 @@ dugong_append_events(PG_FUNCTION_ARGS)
 	rows = read_elements(events, &common, &count);
 	check_distinct_ids(rows, count);
 
-	log_row_key(&common, &key);
-	if (expected == 0)
-		aggregate_lock_new(&key);
-	else
-		aggregate_lock(&key);
-	if (!are_stored(rows, count))
-	{
-		if (expected >= 0)
-			event_check_head(&key, expected);
-		append_rows(rows, count, expected);
-	}
+	identity_enter(&before);
+	append_or_find(&common, rows, count, expected);
+	identity_leave(&before);
 
 	event_reader_open(&reader);
 	for (int i = 0; i < count; i++)

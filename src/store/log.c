@@ -34,22 +34,6 @@ log_exists(void)
 	return OidIsValid(namespace) && OidIsValid(get_relname_relid("event_log", namespace));
 }
 
-/* The role that owns the log and all that dugong writes. */
-Oid
-dugong_owner(void)
-{
-	HeapTuple	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(dugong_relid("event_log")));
-	Oid			owner;
-
-	if (!HeapTupleIsValid(tuple))
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_TABLE),
-				 errmsg("relation \"dugong.event_log\" does not exist")));
-	owner = ((Form_pg_class) GETSTRUCT(tuple))->relowner;
-	ReleaseSysCache(tuple);
-	return owner;
-}
-
 Relation
 log_open(LOCKMODE lockmode)
 {

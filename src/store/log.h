@@ -73,7 +73,6 @@ typedef struct LogScan
 	ScanDirection direction;
 } LogScan;
 
-extern Oid	dugong_owner(void);
 extern bool log_exists(void);
 extern Relation log_open(LOCKMODE lockmode);
 

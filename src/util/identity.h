@@ -26,6 +26,8 @@ typedef struct Identity
 	int			guc_level;		/* 0 = settings were left alone */
 } Identity;
 
+extern void identity_enter(Identity *before);
+extern void identity_leave(const Identity *before);
 extern void identity_assume(Identity *before, Oid role);
 extern void identity_assume_restricted(Identity *before, Oid role, const char *search_path);
 extern void identity_assume_anew(Identity *before, Oid role, int flags, const char *search_path);

@@ -8,7 +8,9 @@
  */
 #include "postgres.h"
 
+#include "access/htup_details.h"
 #include "catalog/namespace.h"
+#include "catalog/pg_class.h"
 #include "catalog/pg_type.h"
 #include "utils/builtins.h"
 #include "utils/inval.h"
@@ -28,6 +30,7 @@ static KnownRelation known[MAX_NAMES];
 static int	nknown;
 static Oid	namespace;
 static Oid	event_type;
+static Oid	owner;
 
 static void
 forget(void)
@@ -35,6 +38,7 @@ forget(void)
 	nknown = 0;
 	namespace = InvalidOid;
 	event_type = InvalidOid;
+	owner = InvalidOid;
 }
 
 static void
@@ -91,6 +95,24 @@ dugong_relid(const char *name)
 	if (nknown < MAX_NAMES)
 		known[nknown++] = (KnownRelation) {name, relid};
 	return relid;
+}
+
+/* The role that owns the log and all that dugong writes. */
+Oid
+dugong_owner(void)
+{
+	HeapTuple	tuple;
+
+	if (OidIsValid(owner))
+		return owner;
+	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(dugong_relid("event_log")));
+	if (!HeapTupleIsValid(tuple))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_TABLE),
+				 errmsg("relation \"dugong.event_log\" does not exist")));
+	owner = ((Form_pg_class) GETSTRUCT(tuple))->relowner;
+	ReleaseSysCache(tuple);
+	return owner;
 }
 
 /* The composite type dugong.domain_event. */

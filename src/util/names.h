@@ -10,6 +10,7 @@
 extern Oid	dugong_namespace(void);
 extern Oid	dugong_relid(const char *name);
 extern Oid	domain_event_typeid(void);
+extern Oid	dugong_owner(void);
 extern void names_init(void);
 
 #endif							/* DUGONG_NAMES_H */

@@ -4,7 +4,7 @@ CREATE FUNCTION dugong.build_aggregate(
     aggregate_type text, aggregate_id uuid, to_sequence_number bigint DEFAULT NULL, as_of timestamptz DEFAULT NULL,
     return_deleted boolean DEFAULT false, skip_snapshot boolean DEFAULT false, tenant_id text DEFAULT NULL, origin text DEFAULT NULL)
 RETURNS jsonb
-LANGUAGE c STABLE PARALLEL RESTRICTED SECURITY DEFINER
+LANGUAGE c STABLE PARALLEL RESTRICTED
 AS 'MODULE_PATHNAME', 'dugong_build_aggregate_jsonb';
 COMMENT ON FUNCTION dugong.build_aggregate(text, uuid, bigint, timestamptz, boolean, boolean, text, text) IS
     'an aggregate as its events make it, as JSON; NULL if it has no events or is deleted';
@@ -14,7 +14,7 @@ CREATE FUNCTION dugong.build_aggregate(
     as_of timestamptz DEFAULT NULL, return_deleted boolean DEFAULT false, skip_snapshot boolean DEFAULT false, tenant_id text DEFAULT NULL,
     origin text DEFAULT NULL)
 RETURNS anyelement
-LANGUAGE c STABLE PARALLEL RESTRICTED SECURITY DEFINER
+LANGUAGE c STABLE PARALLEL RESTRICTED
 AS 'MODULE_PATHNAME', 'dugong_build_aggregate';
 COMMENT ON FUNCTION dugong.build_aggregate(anyelement, text, uuid, bigint, timestamptz, boolean, boolean, text, text) IS
     'an aggregate as its events make it; state: NULL of the type that its fold gives';
@@ -23,7 +23,7 @@ CREATE FUNCTION dugong.load_for_update(
     state anyelement, aggregate_type text, aggregate_id uuid, missing_ok boolean DEFAULT false,
     tenant_id text DEFAULT NULL, origin text DEFAULT NULL)
 RETURNS anyelement
-LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY DEFINER
+LANGUAGE c VOLATILE PARALLEL UNSAFE
 AS 'MODULE_PATHNAME', 'dugong_load_for_update';
 COMMENT ON FUNCTION dugong.load_for_update(anyelement, text, uuid, boolean, text, text) IS
     'locks an aggregate until the transaction ends and builds it, for a command to decide on';

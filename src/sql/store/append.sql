@@ -7,7 +7,7 @@ CREATE FUNCTION dugong.append_event(
     triggered_by_user_id text DEFAULT NULL, event_timestamp timestamptz DEFAULT NULL,
     tenant_id text DEFAULT NULL, origin text DEFAULT NULL)
 RETURNS dugong.domain_event
-LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY DEFINER
+LANGUAGE c VOLATILE PARALLEL UNSAFE
 AS 'MODULE_PATHNAME', 'dugong_append_event';
 COMMENT ON FUNCTION dugong.append_event(text, uuid, text, jsonb, bigint, uuid, int, jsonb, uuid, uuid, text, timestamptz, text, text) IS
     'appends a domain event and returns it as stored; expected_sequence_number: of the last event, 0 = none, NULL = any';
@@ -18,7 +18,7 @@ CREATE FUNCTION dugong.append_events(
     triggered_by_user_id text DEFAULT NULL, event_timestamp timestamptz DEFAULT NULL,
     tenant_id text DEFAULT NULL, origin text DEFAULT NULL)
 RETURNS SETOF dugong.domain_event
-LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY DEFINER
+LANGUAGE c VOLATILE PARALLEL UNSAFE
 AS 'MODULE_PATHNAME', 'dugong_append_events';
 COMMENT ON FUNCTION dugong.append_events(text, uuid, jsonb, bigint, jsonb, uuid, uuid, text, timestamptz, text, text) IS
     'appends many events to one aggregate, all or none; events: array of {type, payload, eventId, version, metadata}';

@@ -4,3 +4,16 @@
 -- Under a publication FOR ALL TABLES a table without one can be neither updated nor deleted from.
 ALTER TABLE dugong.aggregate_snapshots REPLICA IDENTITY USING INDEX aggregate_snapshots_idx;
 ALTER TABLE dugong.stopped_workers REPLICA IDENTITY FULL;
+
+-- These take their owner's identity themselves, at a tenth of the cost.
+ALTER FUNCTION dugong.append_event(text, uuid, text, jsonb, bigint, uuid, int, jsonb, uuid, uuid, text, timestamptz, text, text) SECURITY INVOKER;
+ALTER FUNCTION dugong.append_events(text, uuid, jsonb, bigint, jsonb, uuid, uuid, text, timestamptz, text, text) SECURITY INVOKER;
+ALTER FUNCTION dugong.build_aggregate(text, uuid, bigint, timestamptz, boolean, boolean, text, text) SECURITY INVOKER;
+ALTER FUNCTION dugong.build_aggregate(anyelement, text, uuid, bigint, timestamptz, boolean, boolean, text, text) SECURITY INVOKER;
+ALTER FUNCTION dugong.load_for_update(anyelement, text, uuid, boolean, text, text) SECURITY INVOKER;
+ALTER FUNCTION @extschema@.bank_open_account(text, numeric, uuid, uuid) SECURITY INVOKER;
+ALTER FUNCTION @extschema@.bank_deposit(uuid, numeric, uuid) SECURITY INVOKER;
+ALTER FUNCTION @extschema@.bank_withdraw(uuid, numeric, uuid) SECURITY INVOKER;
+ALTER FUNCTION @extschema@.bank_transfer(uuid, uuid, numeric, uuid) SECURITY INVOKER;
+ALTER FUNCTION @extschema@.bank_close_account(uuid, uuid) SECURITY INVOKER;
+ALTER FUNCTION @extschema@.bank_get_account(uuid) SECURITY INVOKER;
