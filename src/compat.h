@@ -9,6 +9,7 @@
 
 #include "access/genam.h"
 #include "access/tableam.h"
+#include "nodes/tidbitmap.h"
 #include "storage/lock.h"
 #include "storage/proc.h"
 #if PG_VERSION_NUM >= 170000
@@ -58,6 +59,51 @@
 #else
 #define index_beginscan_compat(heap, index, snapshot, nkeys) \
 	index_beginscan(heap, index, snapshot, nkeys, 0)
+#endif
+
+#if PG_VERSION_NUM >= 180000
+#define index_beginscan_bitmap_compat(index, snapshot, nkeys) \
+	index_beginscan_bitmap(index, snapshot, NULL, nkeys)
+#else
+#define index_beginscan_bitmap_compat(index, snapshot, nkeys) \
+	index_beginscan_bitmap(index, snapshot, nkeys)
+#endif
+
+/* The pages of a bitmap; 18 renamed the functions, and gives out the result otherwise. */
+#if PG_VERSION_NUM >= 180000
+typedef TBMPrivateIterator BitmapIterator;
+#define bitmap_begin_iterate(bitmap) tbm_begin_private_iterate(bitmap)
+#define bitmap_end_iterate(iterator) tbm_end_private_iterate(iterator)
+#else
+typedef TBMIterator BitmapIterator;
+#define bitmap_begin_iterate(bitmap) tbm_begin_iterate(bitmap)
+#define bitmap_end_iterate(iterator) tbm_end_iterate(iterator)
+#endif
+
+static inline bool
+bitmap_next_block(BitmapIterator *iterator, BlockNumber *block)
+{
+#if PG_VERSION_NUM >= 180000
+	TBMIterateResult result;
+
+	if (!tbm_private_iterate(iterator, &result))
+		return false;
+	*block = result.blockno;
+#else
+	TBMIterateResult *result = tbm_iterate(iterator);
+
+	if (result == NULL)
+		return false;
+	*block = result->blockno;
+#endif
+	return true;
+}
+
+/* 17 keeps what a BRIN index has open between two entries. */
+#if PG_VERSION_NUM >= 170000
+#define index_insert_end(index, info) index_insert_cleanup(index, info)
+#else
+#define index_insert_end(index, info) ((void) 0)
 #endif
 
 /* The last leaf page of a btree, read-locked; 17 took away the snapshot. */

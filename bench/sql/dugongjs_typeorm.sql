@@ -18,9 +18,3 @@ CREATE TABLE domain_events (
 	UNIQUE (origin, "aggregateType", "aggregateId", "tenantId", "sequenceNumber")
 );
 CREATE INDEX ON domain_events ("aggregateId");
-
--- The same events, in the same order
-INSERT INTO domain_events
-SELECT id, origin, aggregate_type, type, version, aggregate_id, payload, sequence_number, "timestamp", NULLIF(tenant_id, ''),
-	correlation_id, triggered_by_event_id, triggered_by_user_id::uuid, metadata
-FROM dugong.domain_events ORDER BY position;

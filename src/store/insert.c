@@ -5,20 +5,23 @@
  * Two ways lead there.  An INSERT statement is the general one.  The short one
  * writes the table and its indexes, and does what the triggers would do: it
  * costs a quarter.  It is taken only while the log is as dugong made it, but
- * for plain indexes: with a column, trigger, rule, policy, CHECK or NOT NULL of
+ * for plain btree and BRIN indexes: with a column, trigger, rule, policy, CHECK or NOT NULL of
  * somebody else's, or an index of another kind, the statement does the work.
  */
 #include "postgres.h"
 
 #include "access/tableam.h"
 #include "access/xact.h"
+#include "catalog/index.h"
 #include "catalog/pg_am.h"
 #include "catalog/pg_type.h"
+#include "compat.h"
 #include "executor/tuptable.h"
-#include "nodes/primnodes.h"
+#include "nodes/execnodes.h"
 #include "store/insert.h"
-#include "utils/fmgroids.h"
+#include "store/log_index.h"
 #include "utils/inval.h"
+#include "utils/memutils.h"
 #include "util/identity.h"
 #include "util/plan.h"
 
@@ -94,9 +97,9 @@ table_is_own(Relation log)
 }
 
 /*
- * A partial index of one of the two kinds that dugong has: WHERE column IS NOT
- * NULL, and WHERE sequence_number = 1.  An append need not open one that its
- * row does not belong into, so the session remembers those that it has seen.
+ * A partial index of a kind that log_index_column() knows.  An append need not
+ * open one that its row does not belong into, so the session remembers those
+ * that it has seen.
  */
 typedef struct PartialIndex
 {
@@ -107,9 +110,19 @@ typedef struct PartialIndex
 static PartialIndex partial_indexes[MAX_INDEXES];
 static int	npartial_indexes;
 
+/*
+ * Descriptors of the log's first columns.  A row is stored without those at its
+ * end that are null: PostgreSQL reads what is missing as null, as after ALTER
+ * TABLE ADD COLUMN.  Mostly no null is left then, and no bitmap of nulls: 8 bytes.
+ */
+static TupleDesc short_descs[LOG_NCOLUMNS];
+static Oid	short_descs_relid;
+
 static void
 on_relation(Datum arg, Oid relid)
 {
+	if (relid == InvalidOid || relid == short_descs_relid)
+		short_descs_relid = InvalidOid;
 	for (int i = 0; i < npartial_indexes; i++)
 		if (relid == InvalidOid || partial_indexes[i].relid == relid)
 			npartial_indexes = 0;
@@ -132,55 +145,17 @@ known_column(Oid relid)
 }
 
 static bool
-is_column(const Node *node, AttrNumber column)
-{
-	return IsA(node, Var) && (column == 0 || ((const Var *) node)->varattno == column);
-}
-
-/* The same for what its predicate says. */
-static AttrNumber
-column_of_predicate(List *predicate)
-{
-	Node	   *node = list_length(predicate) == 1 ? linitial(predicate) : NULL;
-
-	if (node && IsA(node, NullTest))
-	{
-		NullTest   *test = (NullTest *) node;
-
-		if (test->nulltesttype == IS_NOT_NULL && is_column((Node *) test->arg, 0) &&
-			!is_column((Node *) test->arg, LOG_SEQUENCE_NUMBER))
-			return ((Var *) test->arg)->varattno;
-	}
-	else if (node && IsA(node, OpExpr) && ((OpExpr *) node)->opfuncid == F_INT84EQ)
-	{
-		Node	   *left = linitial(((OpExpr *) node)->args);
-		Node	   *right = lsecond(((OpExpr *) node)->args);
-
-		if (is_column(left, LOG_SEQUENCE_NUMBER) && IsA(right, Const) &&
-			!((Const *) right)->constisnull && DatumGetInt32(((Const *) right)->constvalue) == 1)
-			return LOG_SEQUENCE_NUMBER;
-	}
-	return 0;
-}
-
-static bool
 has_row(AttrNumber column, const LogRow *row)
 {
 	return column == LOG_SEQUENCE_NUMBER ? DatumGetInt64(log_row_value(row, column)) == 1 :
 		!log_row_isnull(row, column);
 }
 
-static bool
-is_partial(Relation index)
-{
-	return !heap_attisnull(index->rd_indextuple, Anum_pg_index_indpred, NULL);
-}
-
 /* Finds out by what column a partial index has rows, and remembers it; 0 if its predicate is another. */
 static AttrNumber
 learn_column(Relation index)
 {
-	AttrNumber	column = column_of_predicate(RelationGetIndexPredicate(index));
+	AttrNumber	column = log_index_column(index);
 
 	if (column != 0 && npartial_indexes < MAX_INDEXES)
 		partial_indexes[npartial_indexes++] = (PartialIndex) {RelationGetRelid(index), column};
@@ -192,7 +167,7 @@ index_is_plain(Relation index)
 {
 	const FormData_pg_index *form = index->rd_index;
 
-	if (index->rd_rel->relam != BTREE_AM_OID || !form->indisready || !form->indimmediate || form->indisexclusion)
+	if ((index->rd_rel->relam != BTREE_AM_OID && index->rd_rel->relam != BRIN_AM_OID) || !form->indisready || !form->indimmediate || form->indisexclusion)
 		return false;
 	for (int i = 0; i < form->indnatts; i++)
 		if (form->indkey.values[i] <= 0)
@@ -215,7 +190,7 @@ open_index(Oid relid, const LogRow *row, Relation *index)
 		return true;
 	*index = index_open(relid, RowExclusiveLock);
 	plain = index_is_plain(*index);
-	if (plain && column == 0 && is_partial(*index))
+	if (plain && column == 0 && log_index_is_partial(*index))
 		plain = (column = learn_column(*index)) != 0;
 	if (plain && (column == 0 || has_row(column, row)))
 		return true;
@@ -258,20 +233,67 @@ open_indexes(Relation log, const LogRow *row, Relation *indexes)
 }
 
 static void
+forget_short_descs(Relation log)
+{
+	for (int i = 0; i < LOG_NCOLUMNS; i++)
+	{
+		if (short_descs[i])
+			FreeTupleDesc(short_descs[i]);
+		short_descs[i] = NULL;
+	}
+	short_descs_relid = RelationGetRelid(log);
+}
+
+/* The descriptor of the first columns; count < LOG_NCOLUMNS. */
+static TupleDesc
+short_desc(Relation log, int count)
+{
+	MemoryContext old;
+	TupleDesc	desc;
+
+	if (short_descs_relid != RelationGetRelid(log))
+		forget_short_descs(log);
+	if (short_descs[count])
+		return short_descs[count];
+	old = MemoryContextSwitchTo(TopMemoryContext);
+	desc = CreateTemplateTupleDesc(count);
+	for (int i = 1; i <= count; i++)
+		TupleDescCopyEntry(desc, i, RelationGetDescr(log), i);
+	MemoryContextSwitchTo(old);
+	return short_descs[count] = desc;
+}
+
+static HeapTuple
+form_tuple(Relation log, LogRow *row)
+{
+	int			count = LOG_NCOLUMNS;
+
+	while (log_row_isnull(row, count))
+		count--;
+	return heap_form_tuple(count < LOG_NCOLUMNS ? short_desc(log, count) : RelationGetDescr(log),
+						   row->values, row->nulls);
+}
+
+static void
 insert_into_index(Relation log, Relation index, const LogRow *row, ItemPointer tid)
 {
 	const FormData_pg_index *form = index->rd_index;
 	Datum		values[INDEX_MAX_KEYS];
 	bool		nulls[INDEX_MAX_KEYS];
+	IndexInfo  *info = NULL;
 
 	for (int i = 0; i < form->indnatts; i++)
 	{
 		values[i] = log_row_value(row, form->indkey.values[i]);
 		nulls[i] = log_row_isnull(row, form->indkey.values[i]);
 	}
-	/* A btree does not ask for an IndexInfo. */
+	/* A btree does not ask for it. */
+	if (index->rd_rel->relam != BTREE_AM_OID)
+		info = BuildIndexInfo(index);
 	(void) index_insert(index, values, nulls, tid, log,
-						form->indisunique ? UNIQUE_CHECK_YES : UNIQUE_CHECK_NO, false, NULL);
+						form->indisunique ? UNIQUE_CHECK_YES : UNIQUE_CHECK_NO, false, info);
+	if (info)
+		index_insert_end(index, info);
 }
 
 /* The short way; false if it cannot be taken. */
@@ -285,7 +307,7 @@ insert_directly(Relation log, LogRow *row)
 
 	if (!table_is_own(log) || (count = open_indexes(log, row, indexes)) < 0)
 		return false;
-	tuple = heap_form_tuple(RelationGetDescr(log), row->values, row->nulls);
+	tuple = form_tuple(log, row);
 	slot = MakeSingleTupleTableSlot(RelationGetDescr(log), &TTSOpsHeapTuple);
 	ExecStoreHeapTuple(tuple, slot, false);
 	table_tuple_insert(log, slot, GetCurrentCommandId(true), 0, NULL);

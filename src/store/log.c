@@ -119,17 +119,16 @@ log_scan_id(LogScan *scan, Relation log, const pg_uuid_t *id, Snapshot snapshot)
 	log_scan_begin(scan, log, "event_log_id_idx", &key, 1, ForwardScanDirection, snapshot);
 }
 
-/* Events of a correlation id at positions from first to last, inclusive. */
+/* The rows at these places that the snapshot sees, in the order given. */
 void
-log_scan_correlation(LogScan *scan, Relation log, const pg_uuid_t *id,
-					 int64 first, int64 last, ScanDirection direction, Snapshot snapshot)
+log_scan_tids(LogScan *scan, Relation log, ItemPointer tids, int64 count, Snapshot snapshot)
 {
-	ScanKeyData keys[3];
-
-	ScanKeyInit(&keys[0], 1, BTEqualStrategyNumber, F_UUID_EQ, UUIDPGetDatum(id));
-	ScanKeyInit(&keys[1], 2, BTGreaterEqualStrategyNumber, F_INT8GE, Int64GetDatum(first));
-	ScanKeyInit(&keys[2], 2, BTLessEqualStrategyNumber, F_INT8LE, Int64GetDatum(last));
-	log_scan_begin(scan, log, "event_log_correlation_idx", keys, 3, direction, snapshot);
+	scan->index = NULL;
+	scan->slot = table_slot_create(log, NULL);
+	scan->log = log;
+	scan->snapshot = snapshot;
+	scan->tids = tids;
+	scan->ntids = count;
 }
 
 /*
@@ -165,6 +164,13 @@ log_scan_first_events_beyond(LogScan *scan, Relation log, int32 type_id, text *t
 bool
 log_scan_next(LogScan *scan)
 {
+	if (scan->index == NULL)
+	{
+		while (scan->ntids-- > 0)
+			if (table_tuple_fetch_row_version(scan->log, scan->tids++, scan->snapshot, scan->slot))
+				return true;
+		return false;
+	}
 	return index_getnext_slot(scan->scan, scan->direction, scan->slot);
 }
 
@@ -172,6 +178,8 @@ void
 log_scan_end(LogScan *scan)
 {
 	ExecDropSingleTupleTableSlot(scan->slot);
+	if (scan->index == NULL)
+		return;
 	index_endscan(scan->scan);
 	index_close(scan->index, AccessShareLock);
 }

@@ -67,10 +67,16 @@ typedef struct AggregateHead
 /* A scan; its slot holds the current row until the next call. */
 typedef struct LogScan
 {
+	TupleTableSlot *slot;
+	/* through an index */
 	Relation	index;
 	IndexScanDesc scan;
-	TupleTableSlot *slot;
 	ScanDirection direction;
+	/* or of given places, if index is NULL */
+	Relation	log;
+	Snapshot	snapshot;
+	ItemPointer tids;			/* those to come */
+	int64		ntids;
 } LogScan;
 
 extern bool log_exists(void);
@@ -85,6 +91,7 @@ extern void log_scan_positions(LogScan *scan, Relation log, int64 first, int64 l
 							   ScanDirection direction, Snapshot snapshot);
 extern void log_scan_id(LogScan *scan, Relation log, const pg_uuid_t *id,
 						Snapshot snapshot);
+extern void log_scan_tids(LogScan *scan, Relation log, ItemPointer tids, int64 count, Snapshot snapshot);
 extern void log_scan_correlation(LogScan *scan, Relation log, const pg_uuid_t *id,
 								 int64 first, int64 last, ScanDirection direction,
 								 Snapshot snapshot);

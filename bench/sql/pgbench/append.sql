@@ -3,9 +3,9 @@
 \set account 100000000000 + :block + :client_id * 100 + :turn % 100
 \set expected :turn / 100
 \if :expected = 0
-SELECT sequence_number, position FROM dugong.append_event('BankAccount', ('00000000-0000-4000-8000-' || :account)::uuid,
-	'AccountOpened', '{"owner": "Alice", "initialBalance": 100}', expected_sequence_number => 0);
+SELECT (dugong.append_event('BankAccount', ('00000000-0000-4000-8000-' || :account)::uuid,
+	'AccountOpened', '{"owner": "Alice", "initialBalance": 100}', expected_sequence_number => 0)).position;
 \else
-SELECT sequence_number, position FROM dugong.append_event('BankAccount', ('00000000-0000-4000-8000-' || :account)::uuid,
-	'MoneyDeposited', '{"amount": 1}', expected_sequence_number => :expected);
+SELECT (dugong.append_event('BankAccount', ('00000000-0000-4000-8000-' || :account)::uuid,
+	'MoneyDeposited', '{"amount": 1}', expected_sequence_number => :expected)).position;
 \endif

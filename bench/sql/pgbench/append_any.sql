@@ -1,3 +1,3 @@
 \set account 100000000000 + random(1, :accounts)
-SELECT sequence_number FROM dugong.append_event('BankAccount', ('00000000-0000-4000-8000-' || :account)::uuid,
-	'MoneyDeposited', '{"amount": 1}');
+SELECT (dugong.append_event('BankAccount', ('00000000-0000-4000-8000-' || :account)::uuid,
+	'MoneyDeposited', '{"amount": 1}')).sequence_number;

@@ -4,6 +4,7 @@ CREATE SEQUENCE dugong.event_log_position_seq AS bigint CACHE 1 NO CYCLE;
 COMMENT ON SEQUENCE dugong.event_log_position_seq IS
     'positions of the log; must keep CACHE 1, or projections lose events';
 
+-- Positions and ids made here grow: their indexes are filled from the left
 CREATE TABLE dugong.event_log (
     position bigint NOT NULL,
     sequence_number bigint NOT NULL CHECK (sequence_number > 0),
@@ -19,17 +20,19 @@ CREATE TABLE dugong.event_log (
     triggered_by_event_id uuid,
     triggered_by_user_id text,
     metadata jsonb,
-    CONSTRAINT event_log_pkey PRIMARY KEY (position)
+    CONSTRAINT event_log_pkey PRIMARY KEY (position) WITH (fillfactor = 98)
 );
 ALTER SEQUENCE dugong.event_log_position_seq OWNED BY dugong.event_log.position;
-CREATE UNIQUE INDEX event_log_id_idx ON dugong.event_log (id);
+CREATE UNIQUE INDEX event_log_id_idx ON dugong.event_log (id) WITH (fillfactor = 98);
 CREATE UNIQUE INDEX event_log_stream_idx ON dugong.event_log
     (aggregate_id, aggregate_type_id, tenant_id COLLATE "C", sequence_number);
 -- Finding aggregates: one entry for each
 CREATE UNIQUE INDEX event_log_first_idx ON dugong.event_log
     (aggregate_type_id, tenant_id COLLATE "C", aggregate_id) WHERE sequence_number = 1;
-CREATE INDEX event_log_correlation_idx ON dugong.event_log (correlation_id, position)
-    WHERE correlation_id IS NOT NULL;
+-- Finding the pages in which a correlation id may be: see src/store/correlation.c
+CREATE INDEX event_log_correlation_idx ON dugong.event_log
+    USING brin (correlation_id uuid_bloom_ops (n_distinct_per_range = 1600, false_positive_rate = 0.01))
+    WITH (pages_per_range = 32, autosummarize = on) WHERE correlation_id IS NOT NULL;
 CREATE INDEX event_log_triggered_by_idx ON dugong.event_log (triggered_by_event_id)
     WHERE triggered_by_event_id IS NOT NULL;
 COMMENT ON TABLE dugong.event_log IS

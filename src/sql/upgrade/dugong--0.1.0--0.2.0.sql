@@ -17,3 +17,11 @@ ALTER FUNCTION @extschema@.bank_withdraw(uuid, numeric, uuid) SECURITY INVOKER;
 ALTER FUNCTION @extschema@.bank_transfer(uuid, uuid, numeric, uuid) SECURITY INVOKER;
 ALTER FUNCTION @extschema@.bank_close_account(uuid, uuid) SECURITY INVOKER;
 ALTER FUNCTION @extschema@.bank_get_account(uuid) SECURITY INVOKER;
+
+-- Indexes that take less room; those of positions and ids have it from their next REINDEX on.
+ALTER INDEX dugong.event_log_pkey SET (fillfactor = 98);
+ALTER INDEX dugong.event_log_id_idx SET (fillfactor = 98);
+DROP INDEX dugong.event_log_correlation_idx;
+CREATE INDEX event_log_correlation_idx ON dugong.event_log
+    USING brin (correlation_id uuid_bloom_ops (n_distinct_per_range = 1600, false_positive_rate = 0.01))
+    WITH (pages_per_range = 32, autosummarize = on) WHERE correlation_id IS NOT NULL;
