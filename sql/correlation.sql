@@ -4,12 +4,12 @@ SET dugong.notify = off;
 CREATE FUNCTION cid(n int) RETURNS uuid LANGUAGE sql IMMUTABLE
 RETURN ('00000000-0000-4000-8000-' || lpad(n::text, 12, '0'))::uuid;
 CREATE TABLE given (n serial, correlation_id uuid, position bigint);
-SELECT dugong.create_aggregate_type('Parcel') \g /dev/null
+SELECT dugong.create_aggregate_type('Consignment') \g /dev/null
 -- 9,000 events, 3 of each correlation id, far from each other, and some without
 INSERT INTO given (correlation_id, position)
-SELECT cid(k % 3000), (dugong.append_event('Parcel', cid(k % 50), 'Moved', jsonb_build_object('note', repeat('x', 200)), correlation_id => cid(k % 3000))).position
+SELECT cid(k % 3000), (dugong.append_event('Consignment', cid(k % 50), 'Moved', jsonb_build_object('note', repeat('x', 200)), correlation_id => cid(k % 3000))).position
 FROM generate_series(1, 9000) AS k;
-SELECT count(dugong.append_event('Parcel', cid(1), 'Lost')) FROM generate_series(1, 10);
+SELECT count(dugong.append_event('Consignment', cid(1), 'Lost')) FROM generate_series(1, 10);
 
 -- The positions that read_events() gives for each of some ids, against those that are right
 CREATE FUNCTION wrong(backward boolean DEFAULT false) RETURNS bigint LANGUAGE sql AS $$
@@ -36,7 +36,7 @@ SELECT pg_stat_get_xact_blocks_fetched('dugong.event_log'::regclass) - :before <
 COMMIT;
 
 -- New events, in pages that it knows and in pages that it does not
-SELECT count(dugong.append_event('Parcel', cid(k % 50), 'Moved', correlation_id => cid(4000))) FROM generate_series(1, 500) AS k;
+SELECT count(dugong.append_event('Consignment', cid(k % 50), 'Moved', correlation_id => cid(4000))) FROM generate_series(1, 500) AS k;
 SELECT count(*), bool_and(correlation_id = cid(4000)) FROM dugong.read_events(correlation_id => cid(4000));
 
 -- By hand: of another kind, of use only if it has every event
@@ -46,7 +46,7 @@ CREATE INDEX by_some ON dugong.event_log (correlation_id) WHERE type = 'Lost';
 SELECT wrong();
 CREATE INDEX by_id ON dugong.event_log (correlation_id);
 SELECT wrong(), wrong(backward => true);
-SELECT count(dugong.append_event('Parcel', cid(k), 'Moved', correlation_id => cid(5000))) FROM generate_series(1, 5) AS k;
+SELECT count(dugong.append_event('Consignment', cid(k), 'Moved', correlation_id => cid(5000))) FROM generate_series(1, 5) AS k;
 BEGIN;
 SELECT pg_stat_get_xact_numscans('dugong.by_id'::regclass) AS before \gset
 SELECT count(*) FROM dugong.read_events(correlation_id => cid(5000));
@@ -58,7 +58,7 @@ DROP INDEX dugong.by_minmax, dugong.by_some, dugong.by_id;
 BEGIN;
 DROP INDEX dugong.event_log_correlation_idx;
 SELECT wrong();
-SELECT count(dugong.append_event('Parcel', cid(k), 'Moved', correlation_id => cid(6000))) FROM generate_series(1, 5) AS k;
+SELECT count(dugong.append_event('Consignment', cid(k), 'Moved', correlation_id => cid(6000))) FROM generate_series(1, 5) AS k;
 SELECT count(*) FROM dugong.read_events(correlation_id => cid(6000));
 ROLLBACK;
 SELECT count(*) FROM dugong.read_events(correlation_id => cid(6000));

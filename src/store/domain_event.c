@@ -17,13 +17,29 @@
 #include "utils/builtins.h"
 #include "utils/typcache.h"
 
-/* Where each attribute stands in the log; 0 = it comes from the type. */
-static const LogColumn log_columns[EVENT_NATTRIBUTES] = {
-	LOG_ID, 0, 0, LOG_AGGREGATE_ID, LOG_TENANT_ID, LOG_SEQUENCE_NUMBER,
-	LOG_TYPE, LOG_VERSION, LOG_PAYLOAD, LOG_TIMESTAMP, LOG_CORRELATION_ID,
-	LOG_TRIGGERED_BY_EVENT_ID, LOG_TRIGGERED_BY_USER_ID, LOG_METADATA,
-	LOG_POSITION
-};
+/* Which attribute is which column of the log; the others come from the aggregate type. */
+#define FOR_EACH_COLUMN(DO) \
+	DO(EVENT_ID, LOG_ID) \
+	DO(EVENT_AGGREGATE_ID, LOG_AGGREGATE_ID) \
+	DO(EVENT_TENANT_ID, LOG_TENANT_ID) \
+	DO(EVENT_SEQUENCE_NUMBER, LOG_SEQUENCE_NUMBER) \
+	DO(EVENT_TYPE, LOG_TYPE) \
+	DO(EVENT_VERSION, LOG_VERSION) \
+	DO(EVENT_PAYLOAD, LOG_PAYLOAD) \
+	DO(EVENT_TIMESTAMP, LOG_TIMESTAMP) \
+	DO(EVENT_CORRELATION_ID, LOG_CORRELATION_ID) \
+	DO(EVENT_TRIGGERED_BY_EVENT_ID, LOG_TRIGGERED_BY_EVENT_ID) \
+	DO(EVENT_TRIGGERED_BY_USER_ID, LOG_TRIGGERED_BY_USER_ID) \
+	DO(EVENT_METADATA, LOG_METADATA) \
+	DO(EVENT_POSITION, LOG_POSITION)
+
+#define TO_EVENT(attribute, column) \
+	event_value(fields, attribute) = log_row_value(row, column); \
+	event_isnull(fields, attribute) = log_row_isnull(row, column);
+
+#define TO_ROW(attribute, column) \
+	log_row_value(row, column) = event_value(fields, attribute); \
+	log_row_isnull(row, column) = event_isnull(fields, attribute);
 
 /* Opens a reader for the time of a statement, in the current memory context. */
 void
@@ -67,13 +83,7 @@ event_reader_fields(EventReader *reader, const LogRow *row, EventFields *fields)
 
 	if (reader->type == NULL || reader->type->id != type_id)
 		reader->type = aggregate_type_get(type_id);
-	for (int i = 0; i < EVENT_NATTRIBUTES; i++)
-	{
-		if (log_columns[i] == 0)
-			continue;
-		fields->values[i] = log_row_value(row, log_columns[i]);
-		fields->nulls[i] = log_row_isnull(row, log_columns[i]);
-	}
+	FOR_EACH_COLUMN(TO_EVENT)
 	event_value(fields, EVENT_ORIGIN) = PointerGetDatum(reader->type->origin);
 	event_isnull(fields, EVENT_ORIGIN) = false;
 	event_value(fields, EVENT_AGGREGATE_TYPE) = PointerGetDatum(reader->type->name);
@@ -163,13 +173,7 @@ event_fields_to_row(const EventFields *fields, LogRow *row)
 	type = aggregate_type_by_name(event_isnull(fields, EVENT_ORIGIN) ? NULL :
 								  TextDatumGetCString(event_value(fields, EVENT_ORIGIN)),
 								  TextDatumGetCString(event_value(fields, EVENT_AGGREGATE_TYPE)));
-	for (int i = 0; i < EVENT_NATTRIBUTES; i++)
-	{
-		if (log_columns[i] == 0)
-			continue;
-		log_row_value(row, log_columns[i]) = fields->values[i];
-		log_row_isnull(row, log_columns[i]) = fields->nulls[i];
-	}
+	FOR_EACH_COLUMN(TO_ROW)
 	log_row_set(row, LOG_AGGREGATE_TYPE_ID, Int32GetDatum(type->id));
 }
 
