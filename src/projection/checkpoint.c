@@ -190,6 +190,24 @@ checkpoint_load(Checkpoint *checkpoint, const Projection *projection)
 }
 
 /*
+ * The same for who does not hold the projection's lock and only looks: nothing
+ * is remembered.  It lives in the current memory context.
+ */
+void
+checkpoint_look(Checkpoint *checkpoint, const Projection *projection)
+{
+	MemoryContext context = CurrentMemoryContext;
+	Datum		name = CStringGetTextDatum(projection->name);
+
+	memset(checkpoint, 0, sizeof(*checkpoint));
+	checkpoint->position = projection->start_position;
+	SPI_connect();
+	(void) load_position(checkpoint, name);
+	checkpoint->holes = load_holes(name, context);
+	SPI_finish();
+}
+
+/*
  * Aggregates whose states were written ahead of the checkpoint, in a
  * transaction that the checkpoint's row is of: a table by AggregateKey that
  * the caller fills; NULL = there are none.

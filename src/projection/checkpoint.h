@@ -45,6 +45,7 @@ typedef struct Checkpoint
 
 extern Hole *hole_copy(const Hole *hole);
 extern void checkpoint_load(Checkpoint *checkpoint, const Projection *projection);
+extern void checkpoint_look(Checkpoint *checkpoint, const Projection *projection);
 extern void checkpoint_add_hole(Checkpoint *checkpoint, int64 first, int64 last,
 								const Candidates *candidates, bool probed);
 extern bool checkpoint_holes_have_events(const Checkpoint *checkpoint, int64 target, Relation log,

@@ -1,0 +1,724 @@
+/*
+ * proof.c
+ *		Does a query model show what the log says?
+ *
+ * verify_projection() folds each aggregate from its first event on, and
+ * compares the row that it should have with the one that is there.  Log,
+ * checkpoint and table are read under one snapshot, without a lock, while the
+ * projection goes on.
+ *
+ * What a row may show: the state after the last event that the checkpoint
+ * covers (position, holes and event types taken into account), or after any
+ * later one, because a batch builds from all that its snapshot sees and may be
+ * ahead of the checkpoint.  An aggregate that is set aside may stand at any of
+ * its events: where it stands was not written down.  Anything else is a
+ * difference; and so is a row of an aggregate that the log does not know.
+ *
+ * Repair writes the aggregates in question anew, as rebuild_projection() does
+ * for one: under the projection's lock, from a snapshot taken after it.
+ */
+#include "postgres.h"
+
+#include "access/htup_details.h"
+#include "access/table.h"
+#include "access/xact.h"
+#include "aggregate/aggregate.h"
+#include "catalog/pg_type.h"
+#include "common/pg_prng.h"
+#include "executor/spi.h"
+#include "fmgr.h"
+#include "funcapi.h"
+#include "miscadmin.h"
+#include "projection/checkpoint.h"
+#include "projection/failure.h"
+#include "projection/model_rows.h"
+#include "projection/parked.h"
+#include "projection/work.h"
+#include "store/aggregate_lock.h"
+#include "store/ownership.h"
+#include "utils/builtins.h"
+#include "utils/datum.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+#include "util/args.h"
+#include "util/attempt.h"
+#include "util/identity.h"
+#include "util/ids.h"
+#include "util/plan.h"
+
+PG_FUNCTION_INFO_V1(dugong_verify_projection);
+
+#define CHUNK 500				/* aggregates, or rows, that are looked at together */
+#define MAX_STATE_BYTES (8 * 1024 * 1024)
+
+/* Columns of the result. */
+enum
+{
+	FOUND_ID, FOUND_TENANT, FOUND_DIFFERENCE, FOUND_EXPECTED, FOUND_ACTUAL, FOUND_REPAIRED, FOUND_NCOLUMNS
+};
+
+typedef struct Proof
+{
+	const Projection *projection;
+	int32		type_id;
+	int			sample;			/* about so many aggregates, and rows; 0 = all */
+	Relation	log;
+	Snapshot	snapshot;
+	Checkpoint	checkpoint;
+	Oid			reader;			/* who asks */
+	ModelRows	rows;
+	Tuplestorestate *found;		/* differences */
+	TupleDesc	desc;			/* of these */
+} Proof;
+
+/* An aggregate that is looked at. */
+typedef struct Subject
+{
+	AggregateKey key;
+	int64		handled;		/* the last event that the checkpoint covers; 0 = none */
+	bool		suspect;		/* its row is not what that event makes */
+} Subject;
+
+typedef struct Chunk
+{
+	const Proof *proof;
+	Subject    *subjects;
+	int			count;
+} Chunk;
+
+/* Is the position in one of the holes, which ascend? */
+static bool
+is_in_hole(const List *holes, int64 position)
+{
+	int			low = 0;
+	int			high = list_length(holes);
+
+	while (low < high)
+	{
+		int			middle = (low + high) / 2;
+		const Hole *hole = list_nth(holes, middle);
+
+		if (position < hole->first)
+			high = middle;
+		else if (position > hole->last)
+			low = middle + 1;
+		else
+			return true;
+	}
+	return false;
+}
+
+/* Is the event one that the projection has handled? */
+static bool
+is_handled(const Proof *proof, const LogRow *row)
+{
+	int64		position = DatumGetInt64(log_row_value(row, LOG_POSITION));
+
+	if (!projection_reads(proof->projection, proof->type_id, DatumGetTextPP(log_row_value(row, LOG_TYPE))))
+		return false;
+	return proof->projection->is_inline ||
+		(position > proof->projection->start_position && position <= proof->checkpoint.position &&
+		 !is_in_hole(proof->checkpoint.holes, position));
+}
+
+/* The last event of an aggregate that the projection has handled; 0 = none. */
+static int64
+last_handled(const Proof *proof, const AggregateKey *key)
+{
+	LogScan		scan;
+	int64		last = 0;
+
+	log_scan_stream(&scan, proof->log, key, 1, PG_INT64_MAX, BackwardScanDirection, proof->snapshot);
+	while (last == 0 && log_scan_next(&scan))
+	{
+		LogRow		row;
+
+		CHECK_FOR_INTERRUPTS();
+		log_row_from_slot(&row, scan.slot);
+		if (is_handled(proof, &row))
+			last = DatumGetInt64(log_row_value(&row, LOG_SEQUENCE_NUMBER));
+	}
+	log_scan_end(&scan);
+	return last;
+}
+
+/* From its events alone, no snapshot, up to one of them; in the current memory context. */
+static Size
+build(const Proof *proof, const Subject *subject, Aggregate *aggregate, AggregateState *state)
+{
+	BuildLimit	limit = {subject->handled, DT_NOEND};
+	const FoldType *type;
+
+	aggregate_init(aggregate, &subject->key);
+	aggregate->skip_snapshot = true;
+	if (subject->handled > 0)
+		aggregate_build(aggregate, proof->log, &limit, proof->snapshot);
+	state->key = subject->key;
+	state->deleted = aggregate->isnull;
+	state->state = aggregate->state;
+	type = &aggregate->fold->result;
+	return aggregate->isnull ? 0 : datumGetSize(aggregate->state, type->typbyval, type->typlen);
+}
+
+/* Compares rows with states, and says who is suspect. */
+static void
+compare(const Proof *proof, Subject *subjects, const AggregateState *states, int count)
+{
+	AggregateKey *keys = palloc(count * sizeof(AggregateKey));
+	HeapTuple  *expected = model_rows_expected(&proof->rows, states, count);
+	HeapTuple  *actual;
+	Identity	before;
+
+	for (int i = 0; i < count; i++)
+		keys[i] = subjects[i].key;
+	actual = model_rows_actual(&proof->rows, keys, count);
+	model_rows_begin(&proof->rows, &before);
+	for (int i = 0; i < count; i++)
+		subjects[i].suspect = model_rows_differ(&proof->rows, expected[i], actual[i]);
+	handler_end(&before);
+}
+
+static void
+look_at_chunk(void *arg)
+{
+	Chunk	   *chunk = arg;
+	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "dugong proof states", ALLOCSET_DEFAULT_SIZES);
+	MemoryContext old = MemoryContextSwitchTo(context);
+	int			done = 0;
+
+	while (done < chunk->count)
+	{
+		AggregateState *states = palloc((chunk->count - done) * sizeof(AggregateState));
+		Size		bytes = 0;
+		int			n = 0;
+
+		while (done + n < chunk->count && bytes < MAX_STATE_BYTES)
+		{
+			Aggregate	aggregate;
+
+			bytes += build(chunk->proof, &chunk->subjects[done + n], &aggregate, &states[n]);
+			aggregate_release_fold(&aggregate);
+			n++;
+		}
+		compare(chunk->proof, chunk->subjects + done, states, n);
+		done += n;
+		MemoryContextReset(context);
+	}
+	MemoryContextSwitchTo(old);
+	MemoryContextDelete(context);
+}
+
+/* Is the aggregate set aside?  first: its first event that is not handled, as far as that is known. */
+static bool
+is_parked(const Proof *proof, const AggregateKey *key, int64 *first)
+{
+	static SavedPlan select_first = {
+		.sql = "SELECT first_sequence_number FROM dugong.parked_aggregates WHERE projection OPERATOR(pg_catalog.=) $1 "
+		"AND aggregate_type_id OPERATOR(pg_catalog.=) $2 AND aggregate_id OPERATOR(pg_catalog.=) $3 "
+		"AND tenant_id OPERATOR(pg_catalog.=) $4",
+		.nargs = 4,
+		.argtypes = {TEXTOID, INT4OID, UUIDOID, TEXTOID}
+	};
+	Datum		values[] = {
+		CStringGetTextDatum(proof->projection->name), Int32GetDatum(key->type_id),
+		UUIDPGetDatum(&key->id), PointerGetDatum(key->tenant_id)
+	};
+	bool		isnull;
+	bool		found;
+
+	SPI_connect();
+	found = plan_execute(&select_first, values, NULL, true) > 0;
+	if (found)
+		*first = DatumGetInt64(plan_result(0, 1, &isnull));
+	SPI_finish();
+	return found;
+}
+
+static void
+put_difference(const Proof *proof, const pg_uuid_t *id, text *tenant_id, HeapTuple expected, HeapTuple actual)
+{
+	Datum		values[FOUND_NCOLUMNS] = {0};
+	bool		nulls[FOUND_NCOLUMNS] = {id == NULL, tenant_id == NULL, false, expected == NULL, actual == NULL, false};
+	Identity	before;
+
+	values[FOUND_ID] = UUIDPGetDatum(id);
+	values[FOUND_TENANT] = PointerGetDatum(tenant_id);
+	values[FOUND_DIFFERENCE] = CStringGetTextDatum(expected == NULL ? "extra" : actual == NULL ? "missing" : "different");
+	model_rows_begin(&proof->rows, &before);
+	if (expected)
+		values[FOUND_EXPECTED] = model_rows_json(&proof->rows, expected);
+	if (actual)
+		values[FOUND_ACTUAL] = model_rows_json(&proof->rows, actual);
+	handler_end(&before);
+	values[FOUND_REPAIRED] = BoolGetDatum(false);
+	tuplestore_putvalues(proof->found, proof->desc, values, nulls);
+}
+
+/* A walk through the events of a suspect, for one that makes its row what it is. */
+typedef struct Walk
+{
+	const Proof *proof;
+	Subject		subject;		/* handled: where the walk begins */
+	int64		shown;			/* the event whose row is shown if there is none */
+	HeapTuple	expected;		/* that row */
+	HeapTuple	actual;
+	bool		begun;			/* could the first state be looked at? */
+	bool		found;
+} Walk;
+
+/* Looks at the row that the aggregate has made by now; what that needs goes with the current memory context, but the row that is shown. */
+static void
+look_at_state(Walk *walk, const Aggregate *aggregate, MemoryContext keep)
+{
+	AggregateState state = {.key = walk->subject.key,.state = aggregate->state,.deleted = aggregate->isnull};
+	HeapTuple	expected = model_rows_expected(&walk->proof->rows, &state, 1)[0];
+	Identity	before;
+
+	model_rows_begin(&walk->proof->rows, &before);
+	walk->found = !model_rows_differ(&walk->proof->rows, expected, walk->actual);
+	handler_end(&before);
+	walk->begun = true;
+	if (aggregate->sequence_number == walk->shown && expected)
+	{
+		MemoryContext old = MemoryContextSwitchTo(keep);
+
+		walk->expected = heap_copytuple(expected);
+		MemoryContextSwitchTo(old);
+	}
+}
+
+static void
+take_walk(void *arg)
+{
+	Walk	   *walk = arg;
+	const Proof *proof = walk->proof;
+	MemoryContext context = CurrentMemoryContext;
+	MemoryContext step = AllocSetContextCreate(context, "dugong proof step", ALLOCSET_DEFAULT_SIZES);
+	Aggregate	aggregate;
+	AggregateState state;
+	LogScan		scan;
+
+	walk->actual = model_rows_actual(&proof->rows, &walk->subject.key, 1)[0];
+	(void) build(proof, &walk->subject, &aggregate, &state);
+	log_scan_stream(&scan, proof->log, &walk->subject.key, walk->subject.handled + 1, PG_INT64_MAX,
+					ForwardScanDirection, proof->snapshot);
+	MemoryContextSwitchTo(step);
+	look_at_state(walk, &aggregate, context);
+	while (!walk->found && log_scan_next(&scan))
+	{
+		LogRow		row;
+
+		CHECK_FOR_INTERRUPTS();
+		MemoryContextReset(step);
+		log_row_from_slot(&row, scan.slot);
+		aggregate_apply(&aggregate, &row);
+		look_at_state(walk, &aggregate, context);
+	}
+	MemoryContextSwitchTo(context);
+	log_scan_end(&scan);
+	aggregate_free(&aggregate);
+	MemoryContextDelete(step);
+}
+
+/*
+ * Notes the difference of a suspect, unless its row is what one of its events
+ * makes that it may stand at.  Events that are not handled, or that it was set
+ * aside for, need not fold.
+ */
+static void
+examine(const Proof *proof, const Subject *subject)
+{
+	Walk		walk = {.proof = proof,.subject = *subject,.shown = subject->handled};
+	int64		first;
+	bool		parked = is_parked(proof, &subject->key, &first);
+	ErrorData  *error;
+
+	if (parked)
+	{
+		walk.subject.handled = 0;
+		walk.shown = first - 1;
+	}
+	error = attempt(take_walk, &walk);
+	if (error && (failure_class(error) != FAILURE_OF_HANDLER || !walk.begun))
+		ReThrowError(error);
+	if (!walk.found && (walk.expected || walk.actual))
+		put_difference(proof, &subject->key.id, subject->key.tenant_id, walk.expected, walk.actual);
+}
+
+/* Looks at some aggregates; at each alone if that fails for one. */
+static void
+check(const Proof *proof, Subject *subjects, int count)
+{
+	Chunk		chunk = {proof, subjects, count};
+	ErrorData  *error;
+
+	for (int i = 0; i < count; i++)
+		subjects[i].handled = last_handled(proof, &subjects[i].key);
+	error = attempt(look_at_chunk, &chunk);
+	if (error && failure_class(error) != FAILURE_OF_HANDLER)
+		ReThrowError(error);
+	for (int i = 0; i < count; i++)
+	{
+		Chunk		one = {proof, &subjects[i], 1};
+
+		if (error && attempt(look_at_chunk, &one) != NULL)
+			subjects[i].suspect = true;
+		if (subjects[i].suspect)
+			examine(proof, &subjects[i]);
+	}
+}
+
+static int64
+count_aggregates(const Proof *proof)
+{
+	LogScan		scan;
+	int64		count = 0;
+
+	log_scan_first_events(&scan, proof->log, proof->type_id, NULL, NULL, proof->snapshot);
+	while (log_scan_next(&scan))
+	{
+		CHECK_FOR_INTERRUPTS();
+		count++;
+	}
+	log_scan_end(&scan);
+	return count;
+}
+
+/* Takes the next of the aggregates that are left into the sample: each with the same chance. */
+static bool
+is_chosen(const Proof *proof, int64 left, int64 wanted)
+{
+	return proof->sample == 0 || pg_prng_double(&pg_global_prng_state) * left < wanted;
+}
+
+/* Looks at the aggregates that the log knows. */
+static void
+check_aggregates(const Proof *proof)
+{
+	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "dugong proof", ALLOCSET_DEFAULT_SIZES);
+	int64		left = proof->sample > 0 ? count_aggregates(proof) : 0;
+	int64		wanted = proof->sample;
+	LogScan		scan;
+	bool		more = true;
+
+	log_scan_first_events(&scan, proof->log, proof->type_id, NULL, NULL, proof->snapshot);
+	while (more)
+	{
+		MemoryContext old = MemoryContextSwitchTo(context);
+		Subject    *subjects = palloc0(CHUNK * sizeof(Subject));
+		int			count = 0;
+
+		while (count < CHUNK && (more = log_scan_next(&scan)))
+		{
+			LogRow		row;
+
+			CHECK_FOR_INTERRUPTS();
+			if (!is_chosen(proof, left--, wanted))
+				continue;
+			wanted--;
+			log_row_from_slot(&row, scan.slot);
+			log_row_key(&row, &subjects[count].key);
+			subjects[count].key.tenant_id = DatumGetTextPCopy(PointerGetDatum(subjects[count].key.tenant_id));
+			count++;
+		}
+		if (count > 0)
+			check(proof, subjects, count);
+		MemoryContextSwitchTo(old);
+		MemoryContextReset(context);
+	}
+	log_scan_end(&scan);
+	MemoryContextDelete(context);
+}
+
+/* Notes a row of the table if the log does not know its aggregate.  result: id, tenant, row. */
+static void
+check_row(const Proof *proof, HeapTuple result, TupleDesc desc)
+{
+	AggregateKey key = {.type_id = proof->type_id};
+	AggregateHead head = {0};
+	bool		no_id;
+	bool		no_tenant;
+	Datum		id = heap_getattr(result, 1, desc, &no_id);
+	Datum		tenant = heap_getattr(result, 2, desc, &no_tenant);
+
+	if (!no_id)
+		key.id = *DatumGetUUIDP(id);
+	if (!no_tenant)
+		key.tenant_id = DatumGetTextPP(tenant);
+	if (!no_id && !no_tenant)
+		aggregate_head(proof->log, &key, 0, proof->snapshot, &head);
+	if (head.sequence_number == 0)
+		put_difference(proof, no_id ? NULL : &key.id, key.tenant_id, NULL,
+					   model_rows_take(&proof->rows, result, desc, 3));
+}
+
+/* Looks for rows of aggregates that the log does not know. */
+static void
+check_rows(const Proof *proof)
+{
+	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "dugong proof", ALLOCSET_DEFAULT_SIZES);
+	Oid			type = INT8OID;
+	Datum		sample = Int64GetDatum(proof->sample);
+	uint64		nrows;
+	Identity	before;
+	Portal		portal;
+
+	SPI_connect();
+	model_rows_begin(&proof->rows, &before);
+	portal = SPI_cursor_open_with_args(NULL, proof->rows.all_sql, 1, &type, &sample,
+									   proof->sample > 0 ? " " : "n", true, 0);
+	handler_end(&before);
+	do
+	{
+		MemoryContext old;
+
+		model_rows_begin(&proof->rows, &before);
+		SPI_cursor_fetch(portal, true, CHUNK);
+		handler_end(&before);
+		nrows = SPI_processed;
+		old = MemoryContextSwitchTo(context);
+		for (uint64 i = 0; i < nrows; i++)
+		{
+			CHECK_FOR_INTERRUPTS();
+			check_row(proof, SPI_tuptable->vals[i], SPI_tuptable->tupdesc);
+		}
+		MemoryContextSwitchTo(old);
+		MemoryContextReset(context);
+		SPI_freetuptable(SPI_tuptable);
+	} while (nrows > 0);
+	SPI_cursor_close(portal);
+	SPI_finish();
+	MemoryContextDelete(context);
+}
+
+static void
+note_stale(const Proof *proof)
+{
+	if (proof->checkpoint.has_fingerprint &&
+		proof->checkpoint.fingerprint != projection_fingerprint(proof->projection))
+		ereport(NOTICE,
+				(errmsg("projection \"%s\" is stale", proof->projection->name),
+				 errdetail("What is expected is what today's fold makes: differences are what a rebuild would change."),
+				 errhint("Use dugong.rebuild_projection().")));
+}
+
+static void
+find_differences(Proof *proof)
+{
+	Identity	before;
+
+	identity_assume(&before, dugong_owner());
+	proof->log = log_open(AccessShareLock);
+	proof->snapshot = RegisterSnapshot(GetActiveSnapshot());
+	model_rows_open(&proof->rows, proof->projection, proof->reader);
+	checkpoint_look(&proof->checkpoint, proof->projection);
+	note_stale(proof);
+	check_aggregates(proof);
+	check_rows(proof);
+	model_rows_close(&proof->rows);
+	UnregisterSnapshot(proof->snapshot);
+	table_close(proof->log, NoLock);
+	identity_restore(&before);
+}
+
+/* Rows of the result that are repaired together. */
+typedef struct Repair
+{
+	const Proof *proof;
+	AggregateKey *keys;
+	int			count;
+} Repair;
+
+static void
+do_work(void *work)
+{
+	work_do(work);
+}
+
+/* Writes the aggregates anew, under their appenders' locks if those write too. */
+static void
+write_again(void *arg)
+{
+	const Repair *repair = arg;
+	const Projection *projection = repair->proof->projection;
+	bool		any_parked = parked_any(projection->name);
+	Snapshot	snapshot;
+	Work		work;
+
+	for (int i = 0; projection->is_inline && i < repair->count; i++)
+		aggregate_lock(&repair->keys[i]);
+	CommandCounterIncrement();
+	snapshot = RegisterSnapshot(GetTransactionSnapshot());
+	PushActiveSnapshot(snapshot);
+	work_begin(&work, projection, false, repair->proof->log, snapshot);
+	for (int i = 0; i < repair->count; i++)
+	{
+		bool		found;
+
+		(void) work_find(&work, &repair->keys[i], &found);
+	}
+	work_prepare(&work, true);
+	handler_replay(true, do_work, &work);
+	for (int i = 0; any_parked && i < repair->count; i++)
+		parked_remove(projection->name, &repair->keys[i]);
+	PopActiveSnapshot();
+	UnregisterSnapshot(snapshot);
+}
+
+/* Repairs one alone; what fails stays as it is. */
+static bool
+repair_one(const Repair *repair, int number)
+{
+	Repair		one = {.proof = repair->proof,.keys = &repair->keys[number],.count = 1};
+	ErrorData  *error = attempt(write_again, &one);
+
+	if (error == NULL)
+		return true;
+	if (failure_class(error) != FAILURE_OF_HANDLER)
+		ReThrowError(error);
+	ereport(WARNING,
+			(errmsg("could not repair aggregate \"%s\" of projection \"%s\": %s",
+					uuid_to_cstring(&one.keys[0].id), repair->proof->projection->name, error->message)));
+	return false;
+}
+
+/* Repairs so many differences, and puts them out. */
+static void
+repair_some(const Proof *proof, HeapTuple *tuples, int count, Tuplestorestate *result)
+{
+	Repair		repair = {.proof = proof,.keys = palloc(count * sizeof(AggregateKey))};
+	bool	   *has_key = palloc(count * sizeof(bool));
+	ErrorData  *error;
+	int			number = 0;
+
+	for (int i = 0; i < count; i++)
+	{
+		AggregateKey *key = &repair.keys[repair.count];
+		bool		nulls[2];
+		Datum		id = heap_getattr(tuples[i], FOUND_ID + 1, proof->desc, &nulls[0]);
+		Datum		tenant = heap_getattr(tuples[i], FOUND_TENANT + 1, proof->desc, &nulls[1]);
+
+		/* A row without a key cannot be named. */
+		has_key[i] = !nulls[0] && !nulls[1];
+		if (!has_key[i])
+			continue;
+		key->type_id = proof->type_id;
+		key->id = *DatumGetUUIDP(id);
+		key->tenant_id = DatumGetTextPP(tenant);
+		repair.count++;
+	}
+	error = attempt(write_again, &repair);
+	if (error && failure_class(error) != FAILURE_OF_HANDLER)
+		ReThrowError(error);
+	for (int i = 0; i < count; i++)
+	{
+		int			column = FOUND_REPAIRED + 1;
+		Datum		repaired = BoolGetDatum(has_key[i] && (error == NULL || repair_one(&repair, number)));
+		bool		isnull = false;
+
+		number += has_key[i];
+		tuplestore_puttuple(result, heap_modify_tuple_by_cols(tuples[i], proof->desc, 1, &column, &repaired, &isnull));
+	}
+}
+
+/*
+ * A projection whose query model dugong knows.
+ *
+ * Errors: 42704, 0A000.
+ */
+static Projection *
+get_projection(const char *name)
+{
+	Projection *projection = projection_get(name);
+
+	if (projection->kind != KIND_QUERY_MODEL)
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("cannot verify projection \"%s\"", name),
+				 errdetail("It has no query_model: what its handlers write only they know.")));
+	return projection;
+}
+
+/* Repairs what was found, under the projection's lock. */
+static void
+repair_differences(Proof *proof, Tuplestorestate *result)
+{
+	const char *name = proof->projection->name;
+	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "dugong repair", ALLOCSET_DEFAULT_SIZES);
+	TupleTableSlot *slot = MakeSingleTupleTableSlot(proof->desc, &TTSOpsMinimalTuple);
+	Identity	before;
+	bool		more = true;
+
+	(void) projection_lock(name, true);
+	proof->projection = get_projection(name);
+	require_owner(proof->projection->owner, "projection", name);
+	identity_assume(&before, dugong_owner());
+	proof->log = log_open(AccessShareLock);
+	while (more)
+	{
+		MemoryContext old = MemoryContextSwitchTo(context);
+		HeapTuple  *tuples = palloc(CHUNK * sizeof(HeapTuple));
+		int			count = 0;
+
+		CHECK_FOR_INTERRUPTS();
+		while (count < CHUNK && (more = tuplestore_gettupleslot(proof->found, true, false, slot)))
+			tuples[count++] = ExecCopySlotHeapTuple(slot);
+		if (count > 0)
+			repair_some(proof, tuples, count, result);
+		MemoryContextSwitchTo(old);
+		MemoryContextReset(context);
+	}
+	table_close(proof->log, NoLock);
+	ExecDropSingleTupleTableSlot(slot);
+	identity_restore(&before);
+	MemoryContextDelete(context);
+}
+
+static int
+sample_argument(FunctionCallInfo fcinfo)
+{
+	if (PG_ARGISNULL(1))
+		return 0;
+	if (PG_GETARG_INT32(1) < 1)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("sample must be positive"),
+				 errhint("NULL means all aggregates.")));
+	return PG_GETARG_INT32(1);
+}
+
+static void
+require_repairer(const Projection *projection)
+{
+	PreventCommandIfReadOnly("dugong.verify_projection() with repair");
+	require_owner(projection->owner, "projection", projection->name);
+	if (IsolationUsesXactSnapshot())
+		ereport(ERROR,
+				(errcode(ERRCODE_ACTIVE_SQL_TRANSACTION),
+				 errmsg("cannot repair a projection in a REPEATABLE READ or SERIALIZABLE transaction"),
+				 errdetail("Its snapshot may not see all that is to be handled.")));
+}
+
+/* verify_projection(projection, sample, repair) */
+Datum
+dugong_verify_projection(PG_FUNCTION_ARGS)
+{
+	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
+	bool		repair = !PG_ARGISNULL(2) && PG_GETARG_BOOL(2);
+	Proof		proof = {
+		.projection = get_projection(arg_needed_name(fcinfo, 0, "projection")),
+		.sample = sample_argument(fcinfo),
+		.reader = GetUserId()
+	};
+
+	if (repair)
+		require_repairer(proof.projection);
+	proof.type_id = linitial_int(proof.projection->type_ids);
+	InitMaterializedSRF(fcinfo, 0);
+	proof.desc = result->setDesc;
+	proof.found = repair ? tuplestore_begin_heap(false, false, work_mem) : result->setResult;
+	find_differences(&proof);
+	if (repair && tuplestore_tuple_count(proof.found) > 0)
+		repair_differences(&proof, result->setResult);
+	return (Datum) 0;
+}
