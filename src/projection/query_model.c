@@ -313,9 +313,10 @@ query_model_page_sql(const char *table, const Actor *actor)
 	else
 		appendStringInfoString(&sql, "SELECT id, ''::pg_catalog.text FROM ");
 	append_table(&sql, relation);
-	appendStringInfo(&sql, " AS t WHERE $1 IS NULL OR t.id OPERATOR(pg_catalog.>) $1%s "
+	/* >=: an OR alone would read the index from its start for each page. */
+	appendStringInfo(&sql, " AS t WHERE $1 IS NULL OR (t.id OPERATOR(pg_catalog.>=) $1 AND (t.id OPERATOR(pg_catalog.>) $1%s)) "
 					 "ORDER BY 1, 2 LIMIT $3",
-					 query_model_has_tenants(relation) ? " OR (t.id OPERATOR(pg_catalog.=) $1 AND t.tenant_id OPERATOR(pg_catalog.>) $2)" : "");
+					 query_model_has_tenants(relation) ? " OR t.tenant_id OPERATOR(pg_catalog.>) $2" : "");
 	table_close(relation, NoLock);
 	return sql.data;
 }
