@@ -59,7 +59,7 @@ enum
 
 typedef struct Proof
 {
-	const Projection *projection;
+	Projection *projection;
 	int32		type_id;
 	int			sample;			/* about so many aggregates, and rows; 0 = all */
 	Relation	log;
@@ -491,6 +491,35 @@ check_rows(const Proof *proof)
 	MemoryContextDelete(context);
 }
 
+/*
+ * What the snapshot sees of how the projection runs: the registry in memory
+ * may be newer.
+ *
+ * Errors: 42704 if it does not see the projection.
+ */
+static void
+read_mode(const Proof *proof)
+{
+	static SavedPlan select_mode = {
+		.sql = "SELECT mode OPERATOR(pg_catalog.=) 'inline', start_position FROM dugong.projections "
+		"WHERE name OPERATOR(pg_catalog.=) $1",
+		.nargs = 1,
+		.argtypes = {TEXTOID}
+	};
+	Datum		name = CStringGetTextDatum(proof->projection->name);
+	bool		isnull;
+
+	SPI_connect();
+	if (plan_execute(&select_mode, &name, NULL, true) == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("projection \"%s\" does not exist", proof->projection->name),
+				 errdetail("It is newer than the transaction's snapshot.")));
+	proof->projection->is_inline = DatumGetBool(plan_result(0, 1, &isnull));
+	proof->projection->start_position = DatumGetInt64(plan_result(0, 2, &isnull));
+	SPI_finish();
+}
+
 static void
 note_stale(const Proof *proof)
 {
@@ -511,6 +540,7 @@ find_differences(Proof *proof)
 	proof->log = log_open(AccessShareLock);
 	proof->snapshot = RegisterSnapshot(GetActiveSnapshot());
 	model_rows_open(&proof->rows, proof->projection, proof->reader);
+	read_mode(proof);
 	checkpoint_look(&proof->checkpoint, proof->projection);
 	note_stale(proof);
 	check_aggregates(proof);
@@ -670,6 +700,7 @@ repair_differences(Proof *proof, Tuplestorestate *result)
 	}
 	table_close(proof->log, NoLock);
 	ExecDropSingleTupleTableSlot(slot);
+	tuplestore_end(proof->found);
 	identity_restore(&before);
 	MemoryContextDelete(context);
 }
