@@ -10,9 +10,9 @@
  * What a row may show: the state after the last event that the checkpoint
  * covers (position, holes and event types taken into account), or after any
  * later one, because a batch builds from all that its snapshot sees and may be
- * ahead of the checkpoint.  An aggregate that is set aside may stand at any of
- * its events: where it stands was not written down.  Anything else is a
- * difference; and so is a row of an aggregate that the log does not know.
+ * ahead of the checkpoint.  Of an aggregate that is set aside, it is the last
+ * event before the one that failed.  Anything else is a difference; and so is a
+ * row of an aggregate that the log does not know.
  *
  * Repair writes the aggregates in question anew, as rebuild_projection() does
  * for one: under the projection's lock, from a snapshot taken after it.
@@ -86,60 +86,11 @@ typedef struct Chunk
 	int			count;
 } Chunk;
 
-/* Is the position in one of the holes, which ascend? */
-static bool
-is_in_hole(const List *holes, int64 position)
-{
-	int			low = 0;
-	int			high = list_length(holes);
-
-	while (low < high)
-	{
-		int			middle = (low + high) / 2;
-		const Hole *hole = list_nth(holes, middle);
-
-		if (position < hole->first)
-			high = middle;
-		else if (position > hole->last)
-			low = middle + 1;
-		else
-			return true;
-	}
-	return false;
-}
-
-/* Is the event one that the projection has handled? */
-static bool
-is_handled(const Proof *proof, const LogRow *row)
-{
-	int64		position = DatumGetInt64(log_row_value(row, LOG_POSITION));
-
-	if (!projection_reads(proof->projection, proof->type_id, DatumGetTextPP(log_row_value(row, LOG_TYPE))))
-		return false;
-	return proof->projection->is_inline ||
-		(position > proof->projection->start_position && position <= proof->checkpoint.position &&
-		 !is_in_hole(proof->checkpoint.holes, position));
-}
-
-/* The last event of an aggregate that the projection has handled; 0 = none. */
+/* The last event of an aggregate before one that its row shows at least; 0 = none. */
 static int64
-last_handled(const Proof *proof, const AggregateKey *key)
+last_handled(const Proof *proof, const AggregateKey *key, int64 before)
 {
-	LogScan		scan;
-	int64		last = 0;
-
-	log_scan_stream(&scan, proof->log, key, 1, PG_INT64_MAX, BackwardScanDirection, proof->snapshot);
-	while (last == 0 && log_scan_next(&scan))
-	{
-		LogRow		row;
-
-		CHECK_FOR_INTERRUPTS();
-		log_row_from_slot(&row, scan.slot);
-		if (is_handled(proof, &row))
-			last = DatumGetInt64(log_row_value(&row, LOG_SEQUENCE_NUMBER));
-	}
-	log_scan_end(&scan);
-	return last;
+	return checkpoint_last_handled(&proof->checkpoint, proof->projection, proof->log, key, before, proof->snapshot);
 }
 
 /* From its events alone, no snapshot, up to one of them; in the current memory context. */
@@ -208,7 +159,7 @@ look_at_chunk(void *arg)
 	MemoryContextDelete(context);
 }
 
-/* Is the aggregate set aside?  first: its first event that is not handled, as far as that is known. */
+/* Is the aggregate set aside?  first: its first event that is not handled. */
 static bool
 is_parked(const Proof *proof, const AggregateKey *key, int64 *first)
 {
@@ -259,16 +210,15 @@ typedef struct Walk
 {
 	const Proof *proof;
 	Subject		subject;		/* handled: where the walk begins */
-	int64		shown;			/* the event whose row is shown if there is none */
-	HeapTuple	expected;		/* that row */
+	HeapTuple	expected;		/* the row that it begins with */
 	HeapTuple	actual;
 	bool		begun;			/* could the first state be looked at? */
 	bool		found;
 } Walk;
 
-/* Looks at the row that the aggregate has made by now; what that needs goes with the current memory context, but the row that is shown. */
+/* Looks at the row that the aggregate has made by now; in the current memory context. */
 static void
-look_at_state(Walk *walk, const Aggregate *aggregate, MemoryContext keep)
+look_at_state(Walk *walk, const Aggregate *aggregate)
 {
 	AggregateState state = {.key = walk->subject.key,.state = aggregate->state,.deleted = aggregate->isnull};
 	HeapTuple	expected = model_rows_expected(&walk->proof->rows, &state, 1)[0];
@@ -277,14 +227,9 @@ look_at_state(Walk *walk, const Aggregate *aggregate, MemoryContext keep)
 	model_rows_begin(&walk->proof->rows, &before);
 	walk->found = !model_rows_differ(&walk->proof->rows, expected, walk->actual);
 	handler_end(&before);
+	if (!walk->begun)
+		walk->expected = expected;
 	walk->begun = true;
-	if (aggregate->sequence_number == walk->shown && expected)
-	{
-		MemoryContext old = MemoryContextSwitchTo(keep);
-
-		walk->expected = heap_copytuple(expected);
-		MemoryContextSwitchTo(old);
-	}
 }
 
 static void
@@ -302,17 +247,17 @@ take_walk(void *arg)
 	(void) build(proof, &walk->subject, &aggregate, &state);
 	log_scan_stream(&scan, proof->log, &walk->subject.key, walk->subject.handled + 1, PG_INT64_MAX,
 					ForwardScanDirection, proof->snapshot);
+	look_at_state(walk, &aggregate);
 	MemoryContextSwitchTo(step);
-	look_at_state(walk, &aggregate, context);
 	while (!walk->found && log_scan_next(&scan))
 	{
 		LogRow		row;
 
 		CHECK_FOR_INTERRUPTS();
-		MemoryContextReset(step);
 		log_row_from_slot(&row, scan.slot);
 		aggregate_apply(&aggregate, &row);
-		look_at_state(walk, &aggregate, context);
+		look_at_state(walk, &aggregate);
+		MemoryContextReset(step);
 	}
 	MemoryContextSwitchTo(context);
 	log_scan_end(&scan);
@@ -328,16 +273,12 @@ take_walk(void *arg)
 static void
 examine(const Proof *proof, const Subject *subject)
 {
-	Walk		walk = {.proof = proof,.subject = *subject,.shown = subject->handled};
+	Walk		walk = {.proof = proof,.subject = *subject};
 	int64		first;
-	bool		parked = is_parked(proof, &subject->key, &first);
 	ErrorData  *error;
 
-	if (parked)
-	{
-		walk.subject.handled = 0;
-		walk.shown = first - 1;
-	}
+	if (is_parked(proof, &subject->key, &first))
+		walk.subject.handled = last_handled(proof, &subject->key, first);
 	error = attempt(take_walk, &walk);
 	if (error && (failure_class(error) != FAILURE_OF_HANDLER || !walk.begun))
 		ReThrowError(error);
@@ -353,7 +294,7 @@ check(const Proof *proof, Subject *subjects, int count)
 	ErrorData  *error;
 
 	for (int i = 0; i < count; i++)
-		subjects[i].handled = last_handled(proof, &subjects[i].key);
+		subjects[i].handled = last_handled(proof, &subjects[i].key, PG_INT64_MAX);
 	error = attempt(look_at_chunk, &chunk);
 	if (error && failure_class(error) != FAILURE_OF_HANDLER)
 		ReThrowError(error);
