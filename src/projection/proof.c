@@ -12,16 +12,12 @@
  * later one, because a batch builds from all that its snapshot sees and may be
  * ahead of the checkpoint.  Of an aggregate that is set aside, it is the last
  * event before the one that failed.  Anything else is a difference; and so is a
- * row of an aggregate that the log does not know.
- *
- * Repair writes the aggregates in question anew, as rebuild_projection() does
- * for one: under the projection's lock, from a snapshot taken after it.
+ * row of an aggregate that the log does not know.  Repair is repair.c's.
  */
 #include "postgres.h"
 
 #include "access/htup_details.h"
 #include "access/table.h"
-#include "access/xact.h"
 #include "aggregate/aggregate.h"
 #include "catalog/pg_type.h"
 #include "common/pg_prng.h"
@@ -32,10 +28,8 @@
 #include "projection/checkpoint.h"
 #include "projection/failure.h"
 #include "projection/model_rows.h"
-#include "projection/parked.h"
-#include "projection/work.h"
-#include "store/aggregate_lock.h"
-#include "store/ownership.h"
+#include "projection/proof.h"
+#include "projection/repair.h"
 #include "utils/builtins.h"
 #include "utils/datum.h"
 #include "utils/memutils.h"
@@ -43,19 +37,12 @@
 #include "util/args.h"
 #include "util/attempt.h"
 #include "util/identity.h"
-#include "util/ids.h"
 #include "util/plan.h"
 
 PG_FUNCTION_INFO_V1(dugong_verify_projection);
 
 #define CHUNK 500				/* aggregates, or rows, that are looked at together */
 #define MAX_STATE_BYTES (8 * 1024 * 1024)
-
-/* Columns of the result. */
-enum
-{
-	FOUND_ID, FOUND_TENANT, FOUND_DIFFERENCE, FOUND_EXPECTED, FOUND_ACTUAL, FOUND_REPAIRED, FOUND_NCOLUMNS
-};
 
 typedef struct Proof
 {
@@ -492,113 +479,13 @@ find_differences(Proof *proof)
 	identity_restore(&before);
 }
 
-/* Rows of the result that are repaired together. */
-typedef struct Repair
-{
-	const Proof *proof;
-	AggregateKey *keys;
-	int			count;
-} Repair;
-
-static void
-do_work(void *work)
-{
-	work_do(work);
-}
-
-/* Writes the aggregates anew, under their appenders' locks if those write too. */
-static void
-write_again(void *arg)
-{
-	const Repair *repair = arg;
-	const Projection *projection = repair->proof->projection;
-	bool		any_parked = parked_any(projection->name);
-	Snapshot	snapshot;
-	Work		work;
-
-	for (int i = 0; projection->is_inline && i < repair->count; i++)
-		aggregate_lock(&repair->keys[i]);
-	CommandCounterIncrement();
-	snapshot = RegisterSnapshot(GetTransactionSnapshot());
-	PushActiveSnapshot(snapshot);
-	work_begin(&work, projection, false, repair->proof->log, snapshot);
-	for (int i = 0; i < repair->count; i++)
-	{
-		bool		found;
-
-		(void) work_find(&work, &repair->keys[i], &found);
-	}
-	work_prepare(&work, true);
-	handler_replay(true, do_work, &work);
-	for (int i = 0; any_parked && i < repair->count; i++)
-		parked_remove(projection->name, &repair->keys[i]);
-	PopActiveSnapshot();
-	UnregisterSnapshot(snapshot);
-}
-
-/* Repairs one alone; what fails stays as it is. */
-static bool
-repair_one(const Repair *repair, int number)
-{
-	Repair		one = {.proof = repair->proof,.keys = &repair->keys[number],.count = 1};
-	ErrorData  *error = attempt(write_again, &one);
-
-	if (error == NULL)
-		return true;
-	if (failure_class(error) != FAILURE_OF_HANDLER)
-		ReThrowError(error);
-	ereport(WARNING,
-			(errmsg("could not repair aggregate \"%s\" of projection \"%s\": %s",
-					uuid_to_cstring(&one.keys[0].id), repair->proof->projection->name, error->message)));
-	return false;
-}
-
-/* Repairs so many differences, and puts them out. */
-static void
-repair_some(const Proof *proof, HeapTuple *tuples, int count, Tuplestorestate *result)
-{
-	Repair		repair = {.proof = proof,.keys = palloc(count * sizeof(AggregateKey))};
-	bool	   *has_key = palloc(count * sizeof(bool));
-	ErrorData  *error;
-	int			number = 0;
-
-	for (int i = 0; i < count; i++)
-	{
-		AggregateKey *key = &repair.keys[repair.count];
-		bool		nulls[2];
-		Datum		id = heap_getattr(tuples[i], FOUND_ID + 1, proof->desc, &nulls[0]);
-		Datum		tenant = heap_getattr(tuples[i], FOUND_TENANT + 1, proof->desc, &nulls[1]);
-
-		/* A row without a key cannot be named. */
-		has_key[i] = !nulls[0] && !nulls[1];
-		if (!has_key[i])
-			continue;
-		key->type_id = proof->type_id;
-		key->id = *DatumGetUUIDP(id);
-		key->tenant_id = DatumGetTextPP(tenant);
-		repair.count++;
-	}
-	error = attempt(write_again, &repair);
-	if (error && failure_class(error) != FAILURE_OF_HANDLER)
-		ReThrowError(error);
-	for (int i = 0; i < count; i++)
-	{
-		int			column = FOUND_REPAIRED + 1;
-		Datum		repaired = BoolGetDatum(has_key[i] && (error == NULL || repair_one(&repair, number)));
-		bool		isnull = false;
-
-		number += has_key[i];
-		tuplestore_puttuple(result, heap_modify_tuple_by_cols(tuples[i], proof->desc, 1, &column, &repaired, &isnull));
-	}
-}
-
 /*
  * A projection whose query model dugong knows.
  *
  * Errors: 42704, 0A000.
  */
-static Projection *
-get_projection(const char *name)
+Projection *
+proof_get_projection(const char *name)
 {
 	Projection *projection = projection_get(name);
 
@@ -608,42 +495,6 @@ get_projection(const char *name)
 				 errmsg("cannot verify projection \"%s\"", name),
 				 errdetail("It has no query_model: what its handlers write only they know.")));
 	return projection;
-}
-
-/* Repairs what was found, under the projection's lock. */
-static void
-repair_differences(Proof *proof, Tuplestorestate *result)
-{
-	const char *name = proof->projection->name;
-	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "dugong repair", ALLOCSET_DEFAULT_SIZES);
-	TupleTableSlot *slot = MakeSingleTupleTableSlot(proof->desc, &TTSOpsMinimalTuple);
-	Identity	before;
-	bool		more = true;
-
-	(void) projection_lock(name, true);
-	proof->projection = get_projection(name);
-	require_owner(proof->projection->owner, "projection", name);
-	identity_assume(&before, dugong_owner());
-	proof->log = log_open(AccessShareLock);
-	while (more)
-	{
-		MemoryContext old = MemoryContextSwitchTo(context);
-		HeapTuple  *tuples = palloc(CHUNK * sizeof(HeapTuple));
-		int			count = 0;
-
-		CHECK_FOR_INTERRUPTS();
-		while (count < CHUNK && (more = tuplestore_gettupleslot(proof->found, true, false, slot)))
-			tuples[count++] = ExecCopySlotHeapTuple(slot);
-		if (count > 0)
-			repair_some(proof, tuples, count, result);
-		MemoryContextSwitchTo(old);
-		MemoryContextReset(context);
-	}
-	table_close(proof->log, NoLock);
-	ExecDropSingleTupleTableSlot(slot);
-	tuplestore_end(proof->found);
-	identity_restore(&before);
-	MemoryContextDelete(context);
 }
 
 static int
@@ -659,18 +510,6 @@ sample_argument(FunctionCallInfo fcinfo)
 	return PG_GETARG_INT32(1);
 }
 
-static void
-require_repairer(const Projection *projection)
-{
-	PreventCommandIfReadOnly("dugong.verify_projection() with repair");
-	require_owner(projection->owner, "projection", projection->name);
-	if (IsolationUsesXactSnapshot())
-		ereport(ERROR,
-				(errcode(ERRCODE_ACTIVE_SQL_TRANSACTION),
-				 errmsg("cannot repair a projection in a REPEATABLE READ or SERIALIZABLE transaction"),
-				 errdetail("Its snapshot may not see all that is to be handled.")));
-}
-
 /* verify_projection(projection, sample, repair) */
 Datum
 dugong_verify_projection(PG_FUNCTION_ARGS)
@@ -678,19 +517,19 @@ dugong_verify_projection(PG_FUNCTION_ARGS)
 	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
 	bool		repair = !PG_ARGISNULL(2) && PG_GETARG_BOOL(2);
 	Proof		proof = {
-		.projection = get_projection(arg_needed_name(fcinfo, 0, "projection")),
+		.projection = proof_get_projection(arg_needed_name(fcinfo, 0, "projection")),
 		.sample = sample_argument(fcinfo),
 		.reader = GetUserId()
 	};
 
 	if (repair)
-		require_repairer(proof.projection);
+		repair_require(proof.projection);
 	proof.type_id = linitial_int(proof.projection->type_ids);
 	InitMaterializedSRF(fcinfo, 0);
 	proof.desc = result->setDesc;
 	proof.found = repair ? tuplestore_begin_heap(false, false, work_mem) : result->setResult;
 	find_differences(&proof);
 	if (repair && tuplestore_tuple_count(proof.found) > 0)
-		repair_differences(&proof, result->setResult);
+		repair_differences(proof.projection->name, proof.found, proof.desc, result->setResult);
 	return (Datum) 0;
 }
