@@ -64,6 +64,8 @@ typedef struct Subject
 	AggregateKey key;
 	int64		handled;		/* the last event that the checkpoint covers; 0 = none */
 	bool		suspect;		/* its row is not what that event makes */
+	HeapTuple	expected;		/* of a suspect, the two rows: NULL = none */
+	HeapTuple	actual;
 } Subject;
 
 typedef struct Chunk
@@ -98,9 +100,19 @@ build(const Proof *proof, const Subject *subject, Aggregate *aggregate, Aggregat
 	return aggregate->isnull ? 0 : datumGetSize(aggregate->state, type->typbyval, type->typlen);
 }
 
-/* Compares rows with states, and says who is suspect. */
+static HeapTuple
+keep_row(MemoryContext context, HeapTuple row)
+{
+	MemoryContext old = MemoryContextSwitchTo(context);
+	HeapTuple	copy = row ? heap_copytuple(row) : NULL;
+
+	MemoryContextSwitchTo(old);
+	return copy;
+}
+
+/* Compares rows with states, and says who is suspect; keep: for their rows. */
 static void
-compare(const Proof *proof, Subject *subjects, const AggregateState *states, int count)
+compare(const Proof *proof, Subject *subjects, const AggregateState *states, int count, MemoryContext keep)
 {
 	AggregateKey *keys = palloc(count * sizeof(AggregateKey));
 	HeapTuple  *expected = model_rows_expected(&proof->rows, states, count);
@@ -114,6 +126,13 @@ compare(const Proof *proof, Subject *subjects, const AggregateState *states, int
 	for (int i = 0; i < count; i++)
 		subjects[i].suspect = model_rows_differ(&proof->rows, expected[i], actual[i]);
 	handler_end(&before);
+	for (int i = 0; i < count; i++)
+	{
+		if (!subjects[i].suspect)
+			continue;
+		subjects[i].expected = keep_row(keep, expected[i]);
+		subjects[i].actual = keep_row(keep, actual[i]);
+	}
 }
 
 static void
@@ -138,7 +157,7 @@ look_at_chunk(void *arg)
 			aggregate_release_fold(&aggregate);
 			n++;
 		}
-		compare(chunk->proof, chunk->subjects + done, states, n);
+		compare(chunk->proof, chunk->subjects + done, states, n, old);
 		done += n;
 		MemoryContextReset(context);
 	}
@@ -252,6 +271,16 @@ take_walk(void *arg)
 	MemoryContextDelete(step);
 }
 
+/* Is there an event that its row may show already? */
+static bool
+may_be_ahead(const Proof *proof, const Subject *subject)
+{
+	AggregateHead head;
+
+	aggregate_head(proof->log, &subject->key, subject->handled, proof->snapshot, &head);
+	return head.sequence_number > subject->handled;
+}
+
 /*
  * Notes the difference of a suspect, unless its row is what one of its events
  * makes that it may stand at.  Events that are not handled, or that it was set
@@ -262,10 +291,16 @@ examine(const Proof *proof, const Subject *subject)
 {
 	Walk		walk = {.proof = proof,.subject = *subject};
 	int64		first;
+	bool		compared = subject->expected || subject->actual;
 	ErrorData  *error;
 
 	if (is_parked(proof, &subject->key, &first))
 		walk.subject.handled = last_handled(proof, &subject->key, first);
+	else if (compared && !may_be_ahead(proof, subject))
+	{
+		put_difference(proof, &subject->key.id, subject->key.tenant_id, subject->expected, subject->actual);
+		return;
+	}
 	error = attempt(take_walk, &walk);
 	if (error && (failure_class(error) != FAILURE_OF_HANDLER || !walk.begun))
 		ReThrowError(error);
