@@ -22,6 +22,7 @@ SQL_PARTS = \
 	aggregate/snapshots.sql \
 	broker/publish.sql \
 	projection/projections.sql \
+	projection/proof.sql \
 	projection/subscriptions.sql \
 	observe/status.sql \
 	bank_account/fold.sql \

@@ -22,7 +22,6 @@
 #include "miscadmin.h"
 #include "projection/checkpoint.h"
 #include "store/home.h"
-#include "store/log.h"
 #include "store/restore.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
@@ -190,6 +189,24 @@ checkpoint_load(Checkpoint *checkpoint, const Projection *projection)
 }
 
 /*
+ * The same for who does not hold the projection's lock and only looks: nothing
+ * is remembered.  It lives in the current memory context.
+ */
+void
+checkpoint_look(Checkpoint *checkpoint, const Projection *projection)
+{
+	MemoryContext context = CurrentMemoryContext;
+	Datum		name = CStringGetTextDatum(projection->name);
+
+	memset(checkpoint, 0, sizeof(*checkpoint));
+	checkpoint->position = projection->start_position;
+	SPI_connect();
+	(void) load_position(checkpoint, name);
+	checkpoint->holes = load_holes(name, context);
+	SPI_finish();
+}
+
+/*
  * Aggregates whose states were written ahead of the checkpoint, in a
  * transaction that the checkpoint's row is of: a table by AggregateKey that
  * the caller fills; NULL = there are none.
@@ -254,6 +271,64 @@ checkpoint_holes_have_events(const Checkpoint *checkpoint, int64 target, Relatio
 			return true;
 	}
 	return false;
+}
+
+/* Is the position in one of the holes, which ascend? */
+static bool
+is_in_hole(const List *holes, int64 position)
+{
+	int			low = 0;
+	int			high = list_length(holes);
+
+	while (low < high)
+	{
+		int			middle = (low + high) / 2;
+		const Hole *hole = list_nth(holes, middle);
+
+		if (position < hole->first)
+			high = middle;
+		else if (position > hole->last)
+			low = middle + 1;
+		else
+			return true;
+	}
+	return false;
+}
+
+/* Is the event one that the projection gets, and that its checkpoint covers? */
+static bool
+is_handled(const Checkpoint *checkpoint, const Projection *projection, const LogRow *row)
+{
+	int64		position = DatumGetInt64(log_row_value(row, LOG_POSITION));
+
+	if (!projection_reads(projection, DatumGetInt32(log_row_value(row, LOG_AGGREGATE_TYPE_ID)),
+						  DatumGetTextPP(log_row_value(row, LOG_TYPE))))
+		return false;
+	return projection->is_inline ||
+		(position > projection->start_position && position <= checkpoint->position &&
+		 !is_in_hole(checkpoint->holes, position));
+}
+
+/* The last event of an aggregate that is handled, before one; its sequence number, 0 = none. */
+int64
+checkpoint_last_handled(const Checkpoint *checkpoint, const Projection *projection, Relation log,
+						const AggregateKey *key, int64 before, Snapshot snapshot)
+{
+	LogScan		scan;
+	int64		last = 0;
+
+	log_scan_stream(&scan, log, key, 1, before < PG_INT64_MAX ? before - 1 : before, BackwardScanDirection, snapshot);
+	while (last == 0 && log_scan_next(&scan))
+	{
+		LogRow		row;
+
+		CHECK_FOR_INTERRUPTS();
+		log_row_from_slot(&row, scan.slot);
+		if (is_handled(checkpoint, projection, &row))
+			last = DatumGetInt64(log_row_value(&row, LOG_SEQUENCE_NUMBER));
+	}
+	log_scan_end(&scan);
+	return last;
 }
 
 /* The rate after more events, by exponential smoothing. */

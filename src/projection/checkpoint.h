@@ -10,6 +10,7 @@
 #include "nodes/pg_list.h"
 #include "projection/candidates.h"
 #include "projection/projection.h"
+#include "store/log.h"
 #include "utils/hsearch.h"
 #include "utils/rel.h"
 #include "utils/timestamp.h"
@@ -45,10 +46,13 @@ typedef struct Checkpoint
 
 extern Hole *hole_copy(const Hole *hole);
 extern void checkpoint_load(Checkpoint *checkpoint, const Projection *projection);
+extern void checkpoint_look(Checkpoint *checkpoint, const Projection *projection);
 extern void checkpoint_add_hole(Checkpoint *checkpoint, int64 first, int64 last,
 								const Candidates *candidates, bool probed);
 extern bool checkpoint_holes_have_events(const Checkpoint *checkpoint, int64 target, Relation log,
 										 Snapshot snapshot);
+extern int64 checkpoint_last_handled(const Checkpoint *checkpoint, const Projection *projection, Relation log,
+									 const AggregateKey *key, int64 before, Snapshot snapshot);
 extern void checkpoint_save(Checkpoint *checkpoint, const Projection *projection, int64 nevents);
 extern void checkpoint_reset(const Projection *projection, int64 replay_until);
 extern void checkpoint_place(const Projection *projection, int64 position);

@@ -97,7 +97,7 @@ parked_add(const char *projection, const Parked *parked, const pg_uuid_t *event_
 		"first_failed_at, last_failed_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, "
 		"pg_catalog.clock_timestamp(), pg_catalog.clock_timestamp()) "
 		"ON CONFLICT (projection, aggregate_id, aggregate_type_id, tenant_id) DO UPDATE SET "
-		"first_sequence_number = EXCLUDED.first_sequence_number, last_sequence_number = EXCLUDED.last_sequence_number, "
+		"first_sequence_number = LEAST(parked_aggregates.first_sequence_number, EXCLUDED.first_sequence_number), last_sequence_number = EXCLUDED.last_sequence_number, "
 		"event_id = EXCLUDED.event_id, attempts = EXCLUDED.attempts, "
 		"retry_at = EXCLUDED.retry_at, sqlstate = EXCLUDED.sqlstate, message = EXCLUDED.message, "
 		"detail = EXCLUDED.detail, context = EXCLUDED.context, last_failed_at = EXCLUDED.last_failed_at",

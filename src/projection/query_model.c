@@ -50,17 +50,16 @@ static HTAB *models;			/* in CacheMemoryContext */
 
 /* table: its qualified name, quoted as SQL needs it; 42P01 if it is gone. */
 static Relation
-open_table(const char *table)
+open_table(const char *table, LOCKMODE lockmode)
 {
-	return table_openrv(makeRangeVarFromNameList(textToQualifiedNameList(cstring_to_text(table))),
-						RowExclusiveLock);
+	return table_openrv(makeRangeVarFromNameList(textToQualifiedNameList(cstring_to_text(table))), lockmode);
 }
 
 /* The same for an actor who was its owner a moment ago; it stays so while it is locked. */
-static Relation
-open_as(const char *table, const Actor *actor)
+Relation
+query_model_open(const char *table, const Actor *actor, LOCKMODE lockmode)
 {
-	Relation	relation = open_table(table);
+	Relation	relation = open_table(table, lockmode);
 
 	if (relation->rd_rel->relowner != actor->role)
 		ereport(ERROR,
@@ -103,8 +102,8 @@ column_number(Relation table, const char *name)
 	return number > 0 ? number : InvalidAttrNumber;
 }
 
-static bool
-has_tenants(Relation table)
+bool
+query_model_has_tenants(Relation table)
 {
 	return column_number(table, "tenant_id") != InvalidAttrNumber;
 }
@@ -148,7 +147,7 @@ static void
 check_key(Relation table)
 {
 	AttrNumber	id = key_column(table, "id", UUIDOID);
-	AttrNumber	tenant = has_tenants(table) ? key_column(table, "tenant_id", TEXTOID) : InvalidAttrNumber;
+	AttrNumber	tenant = query_model_has_tenants(table) ? key_column(table, "tenant_id", TEXTOID) : InvalidAttrNumber;
 	bool		found = false;
 	ListCell   *cell;
 
@@ -169,8 +168,8 @@ check_key(Relation table)
 }
 
 /* Does the statement set the column from the state?  Checks that it can. */
-static bool
-is_from_state(Relation table, Form_pg_attribute column, Oid state_type)
+bool
+query_model_is_from_state(Relation table, Form_pg_attribute column, Oid state_type)
 {
 	Oid			relid;
 	AttrNumber	number;
@@ -212,7 +211,7 @@ is_from_state(Relation table, Form_pg_attribute column, Oid state_type)
 void
 query_model_check(const char *table, Oid state_type)
 {
-	Relation	relation = open_table(table);
+	Relation	relation = open_table(table, RowExclusiveLock);
 	TupleDesc	desc = RelationGetDescr(relation);
 
 	if (relation->rd_rel->relkind != RELKIND_RELATION && relation->rd_rel->relkind != RELKIND_PARTITIONED_TABLE)
@@ -225,7 +224,7 @@ query_model_check(const char *table, Oid state_type)
 				 errmsg("a temporary table cannot be a query model")));
 	check_key(relation);
 	for (int i = 0; i < desc->natts; i++)
-		(void) is_from_state(relation, TupleDescAttr(desc, i), state_type);
+		(void) query_model_is_from_state(relation, TupleDescAttr(desc, i), state_type);
 	table_close(relation, NoLock);
 }
 
@@ -241,7 +240,7 @@ static char *
 upsert_sql(Relation table, Oid state_type)
 {
 	TupleDesc	desc = RelationGetDescr(table);
-	bool		tenants = has_tenants(table);
+	bool		tenants = query_model_has_tenants(table);
 	bool		json = state_type == JSONBOID;
 	StringInfoData sql;
 	StringInfoData columns;
@@ -257,7 +256,7 @@ upsert_sql(Relation table, Oid state_type)
 		Form_pg_attribute attribute = TupleDescAttr(desc, i);
 		const char *column = quote_identifier(NameStr(attribute->attname));
 
-		if (!is_from_state(table, attribute, state_type))
+		if (!query_model_is_from_state(table, attribute, state_type))
 			continue;
 		appendStringInfo(&columns, ", %s", column);
 		appendStringInfo(&values, ", %s.%s", json ? "s" : "k", column);
@@ -293,7 +292,7 @@ delete_sql(Relation table)
 	append_table(&sql, table);
 	appendStringInfoString(&sql, " AS t USING ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2)) "
 						   "AS k (dugong_id, dugong_tenant) WHERE t.id OPERATOR(pg_catalog.=) k.dugong_id");
-	if (has_tenants(table))
+	if (query_model_has_tenants(table))
 		appendStringInfoString(&sql, " AND t.tenant_id OPERATOR(pg_catalog.=) k.dugong_tenant");
 	return sql.data;
 }
@@ -305,18 +304,19 @@ delete_sql(Relation table)
 char *
 query_model_page_sql(const char *table, const Actor *actor)
 {
-	Relation	relation = open_as(table, actor);
+	Relation	relation = query_model_open(table, actor, RowExclusiveLock);
 	StringInfoData sql;
 
 	initStringInfo(&sql);
-	if (has_tenants(relation))
+	if (query_model_has_tenants(relation))
 		appendStringInfoString(&sql, "SELECT id, tenant_id FROM ");
 	else
 		appendStringInfoString(&sql, "SELECT id, ''::pg_catalog.text FROM ");
 	append_table(&sql, relation);
-	appendStringInfo(&sql, " AS t WHERE $1 IS NULL OR t.id OPERATOR(pg_catalog.>) $1%s "
+	/* >=: an OR alone would read the index from its start for each page. */
+	appendStringInfo(&sql, " AS t WHERE $1 IS NULL OR (t.id OPERATOR(pg_catalog.>=) $1 AND (t.id OPERATOR(pg_catalog.>) $1%s)) "
 					 "ORDER BY 1, 2 LIMIT $3",
-					 has_tenants(relation) ? " OR (t.id OPERATOR(pg_catalog.=) $1 AND t.tenant_id OPERATOR(pg_catalog.>) $2)" : "");
+					 query_model_has_tenants(relation) ? " OR t.tenant_id OPERATOR(pg_catalog.>) $2" : "");
 	table_close(relation, NoLock);
 	return sql.data;
 }
@@ -400,7 +400,7 @@ execute(SPIPlanPtr plan, Arrays *arrays, Relation table)
 static void
 check_tenants(Relation table, const AggregateState *states, int nstates)
 {
-	if (has_tenants(table))
+	if (query_model_has_tenants(table))
 		return;
 	for (int i = 0; i < nstates; i++)
 		if (VARSIZE_ANY_EXHDR(states[i].key.tenant_id) > 0)
@@ -419,7 +419,7 @@ void
 query_model_write(const char *table, const Actor *actor, Oid state_type,
 				  const AggregateState *states, int nstates)
 {
-	Relation	relation = open_as(table, actor);
+	Relation	relation = query_model_open(table, actor, RowExclusiveLock);
 	QueryModel *model = find_model(RelationGetRelid(relation));
 	Arrays		living;
 	Arrays		deleted;

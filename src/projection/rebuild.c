@@ -429,18 +429,22 @@ forget_parked(const Work *work)
 		parked_remove(name, &change->key);
 }
 
-/* The only aggregate has failed. */
+/* The only aggregate has failed.  Its row stays what the events have made of it that were handled before. */
 static void
 park(const Work *work, const ErrorData *error)
 {
 	const char *name = work->projection->name;
+	Checkpoint	checkpoint;
 	HASH_SEQ_STATUS seq;
 	Change	   *change;
 
+	checkpoint_look(&checkpoint, work->projection);
 	hash_seq_init(&seq, work->changes);
 	while ((change = hash_seq_search(&seq)) != NULL)
 	{
-		Parked		parked = {.key = change->key,.first = change->first,.last = change->last,.attempts = 1};
+		int64		handled = checkpoint_last_handled(&checkpoint, work->projection, work->log, &change->key,
+													  PG_INT64_MAX, work->snapshot);
+		Parked		parked = {.key = change->key,.first = Min(change->first, handled + 1),.last = change->last,.attempts = 1};
 
 		parked_add(name, &parked, &change->event_id, error);
 	}

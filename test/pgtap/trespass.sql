@@ -148,7 +148,13 @@ SELECT dugong.create_projection('own_inline', 'Projected', event_handler => 'tre
 SELECT dugong.create_subscription('sub', '{Projected}', origin => 'here') \g /dev/null
 SELECT dugong.alter_projection(name, owner => 'regress_dugong_single') FROM unnest(ARRAY['own', 'own_inline']) AS name \g /dev/null
 SELECT dugong.alter_subscription('sub', owner => 'regress_dugong_single') \g /dev/null
+CREATE TABLE trespass.own_model (id uuid PRIMARY KEY);
+GRANT SELECT ON trespass.own_model TO regress_dugong_single, regress_dugong_attacker;
+SELECT dugong.create_aggregate_type('Shown', fold => 'dugong.row_fold(dugong.domain_event)', origin => 'here', external => false) \g /dev/null
+SELECT dugong.create_projection('own_model', 'Shown', 'trespass.own_model', origin => 'here') \g /dev/null
 CREATE TEMP TABLE calls AS SELECT * FROM (VALUES
+    ('dugong.verify_projection(text,integer,boolean)', $$SELECT dugong.verify_projection('own_model')$$),
+    ('dugong.query_model_as_of(anyelement,timestamp with time zone,bigint)', $$SELECT dugong.query_model_as_of(NULL::trespass.own_model)$$),
     ('bank_account_apply(bank_account_state,dugong.domain_event)', $$SELECT public.bank_account_apply(NULL, pg_catalog.jsonb_populate_record(NULL::dugong.domain_event,
         '{"type": "AccountOpened", "aggregate_id": "a0000000-0000-4000-8000-00000000000a", "payload": {"owner": "A", "initialBalance": 1}}'))$$),
     ('bank_account_fold(dugong.domain_event)', $$SELECT public.bank_account_fold(pg_catalog.jsonb_populate_record(NULL::dugong.domain_event,

@@ -91,6 +91,11 @@ like($out, qr/^t\|t\n1\nt\nMail\|ConfirmationSent$/m, 'broker: an append is link
 like($out, qr/^2\|leased\|2\|worker-1\|sooner\n1\|leased\|1\|\|\n0\n2\n1$/m, 'broker: a consumer with a name, which releases what it has');
 like($out, qr/^mail\|running\|\d+\|0\|1\|0\|0$/m, 'broker: the status');
 is($err, '', 'broker: no warning');
+($out, $err) = @{ $output{proof} };
+like($out, qr/^0\n1\|different\|100\|1000000\n2\|missing\|50\|\n9\|extra\|\|1\nt\n/m, 'proof: each difference');
+like($out, qr/^1\|different\|t\n2\|missing\|t\n9\|extra\|t\nAnn\|100\nBea\|50\nCid\|10$/m, 'proof: repaired');
+like($out, qr/^Ann\|100\nBea\|50\nCid\|10\nAnn\|300\n0\nAnn\|100\|300\nCid\|10\|$/m, 'proof: the past');
+is($err, '', 'proof: no warning');
 is($node->safe_psql('postgres', q{SELECT count(*) FROM pg_roles WHERE rolname !~ '^pg_' AND NOT rolsuper}),
 	'0', 'reference: its roles are dropped');
 

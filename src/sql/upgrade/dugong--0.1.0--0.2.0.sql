@@ -25,3 +25,19 @@ DROP INDEX dugong.event_log_correlation_idx;
 CREATE INDEX event_log_correlation_idx ON dugong.event_log
     USING brin (correlation_id uuid_bloom_ops (n_distinct_per_range = 1600, false_positive_rate = 0.01))
     WITH (pages_per_range = 32, autosummarize = on) WHERE correlation_id IS NOT NULL;
+
+CREATE FUNCTION dugong.verify_projection(projection text, sample int DEFAULT NULL, repair boolean DEFAULT false)
+RETURNS TABLE (aggregate_id uuid, tenant_id text, difference text, expected jsonb, actual jsonb, repaired boolean)
+LANGUAGE c VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'dugong_verify_projection';
+COMMENT ON FUNCTION dugong.verify_projection(text, int, boolean) IS
+    'the rows of a query model that are not what the log says: missing, extra or different; sample: of about so many aggregates only; repair: writes them anew';
+
+CREATE FUNCTION dugong.query_model_as_of(query_model anyelement, as_of timestamptz DEFAULT NULL, to_position bigint DEFAULT NULL)
+RETURNS SETOF anyelement
+LANGUAGE c STABLE PARALLEL RESTRICTED SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'dugong_query_model_as_of';
+COMMENT ON FUNCTION dugong.query_model_as_of(anyelement, timestamptz, bigint) IS
+    'a query model as it stood at a time, or when the log ended at a position; query_model: NULL of its table''s type';
+REVOKE ALL ON FUNCTION dugong.verify_projection(text, int, boolean),
+    dugong.query_model_as_of(anyelement, timestamptz, bigint) FROM PUBLIC;
