@@ -23,6 +23,7 @@ SQL_PARTS = \
 	broker/publish.sql \
 	projection/projections.sql \
 	projection/subscriptions.sql \
+	projection/erasure.sql \
 	observe/status.sql \
 	bank_account/fold.sql \
 	bank_account/commands.sql \

@@ -18,6 +18,7 @@
 #include "catalog/pg_class.h"
 #include "common/hashfn.h"
 #include "compat.h"
+#include "store/erasure.h"
 #include "store/log.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
@@ -327,6 +328,13 @@ read_head(LogScan *scan, AggregateHead *head)
 
 	head->sequence_number = DatumGetInt64(slot_getattr(scan->slot, LOG_SEQUENCE_NUMBER, &isnull));
 	head->timestamp = DatumGetTimestampTz(slot_getattr(scan->slot, LOG_TIMESTAMP, &isnull));
+	head->erased = erasure_is_event(DatumGetTextPP(slot_getattr(scan->slot, LOG_TYPE, &isnull)));
+	if (head->erased)
+	{
+		Datum		payload = slot_getattr(scan->slot, LOG_PAYLOAD, &isnull);
+
+		head->erased = erasure_is_of_aggregate(payload, isnull);
+	}
 }
 
 /* Is the last event the one of this sequence number?  Reads two entries of the index at most. */

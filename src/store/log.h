@@ -62,6 +62,7 @@ typedef struct AggregateHead
 {
 	int64		sequence_number;
 	TimestampTz timestamp;
+	bool		erased;			/* it is what tells that the aggregate was erased */
 } AggregateHead;
 
 /* A scan; its slot holds the current row until the next call. */
