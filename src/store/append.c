@@ -25,6 +25,7 @@
 #include "commands/trigger.h"
 #include "errors.h"
 #include "miscadmin.h"
+#include "replication/logicalworker.h"
 #include "store/aggregate_lock.h"
 #include "store/aggregate_type.h"
 #include "store/append.h"
@@ -93,12 +94,14 @@ typedef enum Source
 	SOURCE_DUGONG
 } Source;
 
-/* What only dugong writes; another service's may be what its own dugong wrote. */
+/* What only dugong writes; another service's may be what its own dugong wrote, and a subscriber gets what it wrote here. */
 static void
 check_reserved(const LogRow *row, Source source)
 {
 	text	   *type = DatumGetTextPP(log_row_value(row, LOG_TYPE));
 
+	if (IsLogicalWorker())
+		return;
 	if (source != SOURCE_DUGONG && erasure_name_is_reserved(type))
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
