@@ -7,6 +7,9 @@
  * aggregate anew, takes out what errors may have told, and records it.  All of
  * it or nothing.
  *
+ * A message that tells of an erasure at its origin does the same to what came
+ * from there, with that message in the place of the event.
+ *
  * Order of locks: the projections' in the order of their names, then the
  * aggregate's, as handlers that append take them.  So no batch that has read
  * the old events writes after the erasure, and the next one sees "$erased".  A
@@ -26,6 +29,7 @@
 #include "guc.h"
 #include "miscadmin.h"
 #include "projection/delivery.h"
+#include "projection/erase.h"
 #include "projection/failure.h"
 #include "projection/parked.h"
 #include "projection/projection.h"
@@ -35,6 +39,7 @@
 #include "store/context.h"
 #include "store/erasure.h"
 #include "store/event_type.h"
+#include "store/message.h"
 #include "store/ownership.h"
 #include "store/stored_event.h"
 #include "utils/builtins.h"
@@ -48,6 +53,7 @@
 #include "util/fault.h"
 #include "util/identity.h"
 #include "util/ids.h"
+#include "util/jsonb_fields.h"
 #include "util/plan.h"
 
 PG_FUNCTION_INFO_V1(dugong_erase_aggregate);
@@ -56,7 +62,7 @@ PG_FUNCTION_INFO_V1(dugong_erase_payload);
 /* An erasure, and its report. */
 typedef struct Erasing
 {
-	ReturnSetInfo *result;
+	ReturnSetInfo *result;		/* NULL = nobody wants the report */
 	AggregateKey key;
 	const AggregateType *type;
 	text	   *reason;
@@ -65,6 +71,7 @@ typedef struct Erasing
 	int64		events;			/* of which something was erased */
 	int64		first;			/* their sequence numbers */
 	int64		last;
+	LogRow	   *message;		/* what tells of it, if it comes from elsewhere */
 	pg_uuid_t	id;				/* of the event that tells of it */
 } Erasing;
 
@@ -77,7 +84,20 @@ report(Erasing *erasing, const char *what, const char *name, int64 count, const 
 	};
 	bool		nulls[] = {false, false, count < 0, false};
 
+	if (erasing->result == NULL)
+		return;
 	tuplestore_putvalues(erasing->result->setResult, erasing->result->setDesc, values, nulls);
+}
+
+static void
+check_transaction(void)
+{
+	PreventCommandIfReadOnly("an erasure");
+	if (IsolationUsesXactSnapshot())
+		ereport(ERROR,
+				(errcode(ERRCODE_ACTIVE_SQL_TRANSACTION),
+				 errmsg("cannot erase in a REPEATABLE READ or SERIALIZABLE transaction"),
+				 errdetail("Its snapshot may not see all that is to be erased.")));
 }
 
 /* The reason is at argument number. */
@@ -85,12 +105,7 @@ static void
 begin(Erasing *erasing, FunctionCallInfo fcinfo, int number)
 {
 	memset(erasing, 0, sizeof(*erasing));
-	PreventCommandIfReadOnly("an erasure");
-	if (IsolationUsesXactSnapshot())
-		ereport(ERROR,
-				(errcode(ERRCODE_ACTIVE_SQL_TRANSACTION),
-				 errmsg("cannot erase in a REPEATABLE READ or SERIALIZABLE transaction"),
-				 errdetail("Its snapshot may not see all that is to be erased.")));
+	check_transaction();
 	erasing->reason = DatumGetTextPP(arg_needed(fcinfo, number, "reason"));
 	if (strspn(text_to_cstring(erasing->reason), " \t\r\n") == VARSIZE_ANY_EXHDR(erasing->reason))
 		ereport(ERROR,
@@ -196,6 +211,12 @@ append_event(Erasing *erasing)
 {
 	LogRow		row;
 
+	if (erasing->message)
+	{
+		(void) event_receive(erasing->message);
+		erasing->id = *DatumGetUUIDP(log_row_value(erasing->message, LOG_ID));
+		return;
+	}
 	memset(row.nulls, true, sizeof(row.nulls));
 	log_row_set(&row, LOG_AGGREGATE_TYPE_ID, Int32GetDatum(erasing->key.type_id));
 	log_row_set(&row, LOG_AGGREGATE_ID, UUIDPGetDatum(&erasing->key.id));
@@ -353,7 +374,18 @@ finish(Erasing *erasing)
 	fault_point("erasure-appended");
 	correct_projections(erasing);
 	record(erasing);
-	report_unreachable(erasing);
+	if (erasing->result)
+		report_unreachable(erasing);
+}
+
+static void
+erase_aggregate(Erasing *erasing)
+{
+	erasing->first = 1;
+	erasing->last = require_not_erased(erasing);
+	erasing->events = erase_stream(&erasing->key);
+	CommandCounterIncrement();
+	report(erasing, "events", text_to_cstring(erasing->type->name), erasing->events, "payload and metadata are erased");
 }
 
 /* erase_aggregate(aggregate_type, aggregate_id, reason, tenant_id, origin) */
@@ -370,11 +402,7 @@ dugong_erase_aggregate(PG_FUNCTION_ARGS)
 	erasing.key.tenant_id = PG_ARGISNULL(3) ? context_tenant_id() : PG_GETARG_TEXT_PP(3);
 	identity_assume(&before, dugong_owner());
 	lock_all(&erasing);
-	erasing.first = 1;
-	erasing.last = require_not_erased(&erasing);
-	erasing.events = erase_stream(&erasing.key);
-	CommandCounterIncrement();
-	report(&erasing, "events", text_to_cstring(erasing.type->name), erasing.events, "payload and metadata are erased");
+	erase_aggregate(&erasing);
 	finish(&erasing);
 	identity_restore(&before);
 	return (Datum) 0;
@@ -458,11 +486,19 @@ report_nothing(const Erasing *erasing)
 			 errmsg("event \"%s\" has nothing of that to erase", uuid_to_cstring(erasing->event_id))));
 }
 
-static void
-erase_named_keys(Erasing *erasing, const LogRow *row)
+/* A payload type wants its fields to be there; they may be null. */
+static bool
+keeps_fields(const Erasing *erasing, const LogRow *row)
 {
 	const EventVersion *declared = event_type_version(event_type_find(erasing->key.type_id, DatumGetTextPP(log_row_value(row, LOG_TYPE))),
 													  DatumGetInt32(log_row_value(row, LOG_VERSION)));
+
+	return declared != NULL && declared->payload_type != NULL;
+}
+
+static void
+erase_named_keys(Erasing *erasing, const LogRow *row)
+{
 	bool		any = false;
 	Datum	   *names;
 	int			count;
@@ -478,8 +514,7 @@ erase_named_keys(Erasing *erasing, const LogRow *row)
 	}
 	if (!any)
 		report_nothing(erasing);
-	/* A payload type wants its fields to be there; they may be null. */
-	erase_keys(erasing->event_id, erasing->keys, declared != NULL && declared->payload_type != NULL);
+	erase_keys(erasing->event_id, erasing->keys, keeps_fields(erasing, row));
 }
 
 static void
@@ -551,4 +586,107 @@ dugong_erase_payload(PG_FUNCTION_ARGS)
 	finish(&erasing);
 	identity_restore(&before);
 	return (Datum) 0;
+}
+
+static void pg_attribute_noreturn()
+report_payload(void)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+			 errmsg("payload of event type \"%s\" must name one event, or none", ERASED_EVENT)));
+}
+
+/* What a message says is erased: eventIds is null, or has one id; keys is null, or an array of strings. */
+static void
+read_message(Erasing *erasing)
+{
+	const LogRow *row = erasing->message;
+	Jsonb	   *payload = log_row_isnull(row, LOG_PAYLOAD) ? NULL : DatumGetJsonbP(log_row_value(row, LOG_PAYLOAD));
+	Jsonb	   *ids;
+	Jsonb	   *keys;
+	JsonbValue *id;
+	Datum	   *names;
+	int			count;
+
+	if (payload == NULL || !JB_ROOT_IS_OBJECT(payload))
+		report_payload();
+	ids = jsonb_field_value(payload, "eventIds");
+	if (ids == NULL)
+		return;
+	if (JB_ROOT_IS_SCALAR(ids) || !JB_ROOT_IS_ARRAY(ids) || JB_ROOT_COUNT(ids) != 1 ||
+		(id = getIthJsonbValueFromContainer(&ids->root, 0))->type != jbvString)
+		report_payload();
+	erasing->event_id = DatumGetUUIDP(DirectFunctionCall1(uuid_in, CStringGetDatum(
+		pnstrdup(id->val.string.val, id->val.string.len))));
+	keys = jsonb_field_value(payload, "keys");
+	if (keys == NULL)
+		return;
+	if (JB_ROOT_IS_SCALAR(keys) || !JB_ROOT_IS_ARRAY(keys))
+		report_payload();
+	count = JB_ROOT_COUNT(keys);
+	names = palloc(Max(count, 1) * sizeof(Datum));
+	for (int i = 0; i < count; i++)
+	{
+		JsonbValue *name = getIthJsonbValueFromContainer(&keys->root, i);
+
+		if (name->type != jbvString)
+			report_payload();
+		names[i] = PointerGetDatum(cstring_to_text_with_len(name->val.string.val, name->val.string.len));
+	}
+	erasing->keys = construct_array(names, count, TEXTOID, -1, false, TYPALIGN_INT);
+	check_keys(erasing, &names, &count);
+}
+
+/* Erases the one event that a message names, if it is here and of the message's aggregate. */
+static void
+erase_received(Erasing *erasing)
+{
+	Relation	log = log_open(AccessShareLock);
+	LogRow		row;
+	AggregateKey key;
+	bool		found = event_find(log, erasing->event_id, &row);
+
+	table_close(log, NoLock);
+	erasing->first = erasing->last = DatumGetInt64(log_row_value(erasing->message, LOG_SEQUENCE_NUMBER));
+	if (!found)
+		return;
+	log_row_key(&row, &key);
+	if (!aggregate_key_equal(&key, &erasing->key))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("event \"%s\" is of another aggregate", uuid_to_cstring(erasing->event_id))));
+	erasing->events = 1;
+	erasing->first = erasing->last = DatumGetInt64(log_row_value(&row, LOG_SEQUENCE_NUMBER));
+	if (erasing->keys)
+		erase_keys(erasing->event_id, erasing->keys, keeps_fields(erasing, &row));
+	else
+		erase_event(erasing->event_id);
+	CommandCounterIncrement();
+}
+
+/* See message_set_erasure_hook(). */
+static void
+receive(LogRow *row)
+{
+	Erasing		erasing = {.message = row,.reason = cstring_to_text("erased at its origin")};
+	Identity	before;
+
+	check_transaction();
+	log_row_key(row, &erasing.key);
+	erasing.type = aggregate_type_get(erasing.key.type_id);
+	read_message(&erasing);
+	identity_assume(&before, dugong_owner());
+	lock_all(&erasing);
+	if (erasing.event_id)
+		erase_received(&erasing);
+	else
+		erase_aggregate(&erasing);
+	finish(&erasing);
+	identity_restore(&before);
+}
+
+void
+erase_init(void)
+{
+	message_set_erasure_hook(receive);
 }

@@ -100,15 +100,24 @@ check_reserved(const LogRow *row, Source source)
 {
 	text	   *type = DatumGetTextPP(log_row_value(row, LOG_TYPE));
 
-	if (IsLogicalWorker())
+	if (IsLogicalWorker() || source == SOURCE_DUGONG || (source == SOURCE_MESSAGE && erasure_is_event(type)))
 		return;
-	if (source != SOURCE_DUGONG && erasure_name_is_reserved(type))
+	if (erasure_name_is_reserved(type))
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("event type \"%s\" is reserved", text_to_cstring(type)),
 				 errdetail("Names of event types that begin with \"$\" are dugong's own.")));
 	if (source == SOURCE_USER && erasure_is_mark(log_row_value(row, LOG_METADATA), log_row_isnull(row, LOG_METADATA)))
 		report_invalid("key \"" ERASED_EVENT "\" of metadata is reserved");
+}
+
+/* Can it fit what is declared?  Nothing is declared of what tells of an erasure, and what was erased elsewhere need not fit. */
+static bool
+has_declared_form(const LogRow *row, Source source)
+{
+	if (source == SOURCE_USER && !IsLogicalWorker())
+		return true;
+	return !erasure_is_event(DatumGetTextPP(log_row_value(row, LOG_TYPE))) && erasure_of_row(row) == ERASED_NOTHING;
 }
 
 /*
@@ -277,7 +286,8 @@ dugong_event_assign(PG_FUNCTION_ARGS)
 	if (!log_row_isnull(&row, LOG_ID) && event_is_stored(log, &row, &stored))
 		return PointerGetDatum(NULL);
 	fill_version(&row);
-	event_type_check(&row);
+	if (has_declared_form(&row, SOURCE_USER))
+		event_type_check(&row);
 	lock_stream(&row);
 	assign_place(log, &row, NULL);
 	appends++;
@@ -356,7 +366,7 @@ append(LogRow *row, Source source, const AggregateHead *known)
 	else
 	{
 		fill_version(row);
-		if (source != SOURCE_DUGONG)
+		if (has_declared_form(row, source))
 			event_type_check(row);
 		appended = append_checked(log, row, known);
 	}

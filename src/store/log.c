@@ -245,16 +245,19 @@ key_hash(const void *key, Size size)
 	return hash_bytes(aggregate->id.data, UUID_LEN);
 }
 
+bool
+aggregate_key_equal(const AggregateKey *a, const AggregateKey *b)
+{
+	return a->type_id == b->type_id && memcmp(&a->id, &b->id, UUID_LEN) == 0 &&
+		VARSIZE_ANY_EXHDR(a->tenant_id) == VARSIZE_ANY_EXHDR(b->tenant_id) &&
+		memcmp(VARDATA_ANY(a->tenant_id), VARDATA_ANY(b->tenant_id),
+			   VARSIZE_ANY_EXHDR(a->tenant_id)) == 0;
+}
+
 static int
 key_compare(const void *one, const void *other, Size size)
 {
-	const AggregateKey *a = one;
-	const AggregateKey *b = other;
-
-	return !(a->type_id == b->type_id && memcmp(&a->id, &b->id, UUID_LEN) == 0 &&
-			 VARSIZE_ANY_EXHDR(a->tenant_id) == VARSIZE_ANY_EXHDR(b->tenant_id) &&
-			 memcmp(VARDATA_ANY(a->tenant_id), VARDATA_ANY(b->tenant_id),
-					VARSIZE_ANY_EXHDR(a->tenant_id)) == 0);
+	return !aggregate_key_equal(one, other);
 }
 
 /*

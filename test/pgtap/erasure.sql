@@ -228,6 +228,42 @@ SELECT lives_ok($$ SELECT dugong.erase_aggregate('Parcel', pg_temp.id('9'), 'why
 SELECT pg_temp.refused('UG003', $$ SELECT dugong.receive_message(pg_temp.message(2)) $$);
 SELECT is((SELECT payload FROM dugong.receive_message(pg_temp.message(1))), NULL, 'its message received again is known');
 
+-- What its origin erases
+CREATE FUNCTION pg_temp.parcel(n int, type text DEFAULT 'Sent', payload jsonb DEFAULT '{"to": "Ann", "weight": 2}', metadata jsonb DEFAULT NULL) RETURNS jsonb LANGUAGE sql AS $$
+    SELECT pg_temp.message(n, type) || jsonb_build_object('id', pg_temp.id('92', n), 'aggregateId', pg_temp.id('8'), 'payload', payload, 'metadata', metadata) $$;
+CREATE FUNCTION pg_temp.erased(n int, event uuid, keys text[] DEFAULT NULL) RETURNS jsonb LANGUAGE sql AS $$
+    SELECT pg_temp.parcel(n, '$erased', jsonb_build_object('eventIds', CASE WHEN event IS NOT NULL THEN jsonb_build_array(event) END, 'keys', to_jsonb(keys))) $$;
+SELECT dugong.alter_aggregate_type('Parcel', fold => 'visit_fold(dugong.domain_event)', strict => true, origin => 'elsewhere') \g /dev/null
+CREATE TYPE parcel AS ("to" needed, weight int);
+SELECT dugong.create_event_type('Parcel', 'Sent', payload_type => 'parcel') \g /dev/null
+CREATE TABLE parcels (id uuid PRIMARY KEY, "to" text, weight int);
+SELECT dugong.create_projection('parcels', 'Parcel', 'parcels') \g /dev/null
+SELECT dugong.receive_message(pg_temp.parcel(n)) FROM generate_series(1, 2) n \g /dev/null
+CALL dugong.run_projections();
+SELECT pg_temp.refused('UG001', $$ SELECT dugong.receive_message(pg_temp.erased(5, pg_temp.id('92', 1))) $$);
+SELECT pg_temp.refused('22023', $$ SELECT dugong.receive_message(pg_temp.erased(3, pg_temp.id('b', 1))) $$);
+SELECT pg_temp.refused('22023', format('SELECT dugong.receive_message(pg_temp.parcel(3, ''$erased'', %L))', payload))
+FROM unnest(ARRAY['1', '[]', '{"eventIds": 1}', '{"eventIds": []}', '{"eventIds": [1]}', '{"eventIds": {"a": 1}}', '{"eventIds": ["a0000000-0000-4000-8000-000000000001"], "keys": 1}',
+    '{"eventIds": ["a0000000-0000-4000-8000-000000000001"], "keys": [1]}', '{"eventIds": ["a0000000-0000-4000-8000-000000000001"], "keys": []}']) AS payload;
+SELECT is((SELECT type FROM dugong.receive_message(pg_temp.erased(3, pg_temp.id('92', 1), '{weight}'))), '$erased', 'keys of an event: the message is received');
+SELECT is((SELECT payload FROM dugong.event(pg_temp.id('92', 1))), '{"to": "Ann", "weight": null}', 'and erases');
+SELECT lives_ok($$ SELECT dugong.receive_message(pg_temp.erased(4, pg_temp.id('92', 2))) $$, 'an event');
+SELECT results_eq('SELECT "to", weight FROM parcels', $$ VALUES ('Ann', NULL::int) $$, 'the query model is corrected');
+SELECT is((SELECT sequence_number FROM dugong.receive_message(pg_temp.erased(4, pg_temp.id('92', 2)))), 4::bigint, 'the message again is known');
+SELECT lives_ok($$ SELECT dugong.receive_message(pg_temp.parcel(5)) $$, 'the next message comes');
+SELECT lives_ok($$ SELECT dugong.receive_message(pg_temp.erased(6, pg_temp.id('92', 99))) $$, 'an event that is not here');
+SELECT lives_ok($$ SELECT dugong.receive_message(pg_temp.erased(7, NULL)) $$, 'the aggregate');
+SELECT is_empty('SELECT FROM parcels', 'it is deleted');
+SELECT is(dugong.build_aggregate('Parcel', pg_temp.id('8')), NULL, 'it has no state');
+SELECT results_eq($$ SELECT event_id, keys, reason, events FROM dugong.erasures WHERE aggregate_id = pg_temp.id('8') ORDER BY erased_at $$,
+    $$ VALUES (pg_temp.id('92', 1), '{weight}'::text[], 'erased at its origin', 1::bigint), (pg_temp.id('92', 2), NULL, 'erased at its origin', 1),
+    (pg_temp.id('92', 99), NULL, 'erased at its origin', 0), (NULL, NULL, 'erased at its origin', 3) $$, 'all of that is recorded');
+SELECT pg_temp.refused('UG003', $$ SELECT dugong.receive_message(pg_temp.parcel(8)) $$);
+-- Who comes late receives what is left
+SELECT lives_ok($$ SELECT dugong.receive_message(pg_temp.message(n, type) || jsonb_build_object('id', pg_temp.id('93', n), 'aggregateId', pg_temp.id('7'), 'payload', payload, 'metadata', metadata))
+    FROM (VALUES (1, 'Sent', NULL, '{"$erased": "aggregate"}'::jsonb), (2, '$erased', '{"eventIds": null, "keys": null}'::jsonb, NULL)) AS v (n, type, payload, metadata) ORDER BY n $$, 'skeletons');
+SELECT is(dugong.build_aggregate('Parcel', pg_temp.id('7')), NULL, 'make no state');
+
 -- The record
 SELECT throws_ok($$ UPDATE dugong.erasure_log SET reason = 'x' $$, 'UG005', NULL, 'is not updated');
 SELECT throws_ok($$ DELETE FROM dugong.erasure_log $$, 'UG005', NULL, 'nor deleted from');
