@@ -91,6 +91,13 @@ like($out, qr/^t\|t\n1\nt\nMail\|ConfirmationSent$/m, 'broker: an append is link
 like($out, qr/^2\|leased\|2\|worker-1\|sooner\n1\|leased\|1\|\|\n0\n2\n1$/m, 'broker: a consumer with a name, which releases what it has');
 like($out, qr/^mail\|running\|\d+\|0\|1\|0\|0$/m, 'broker: the status');
 is($err, '', 'broker: no warning');
+($out, $err) = @{ $output{erasure} };
+like($out, qr/^events\|Patient\|2\nevent\|\$erased\|1\nprojection\|patients\|1\n1\|Registered\|\|\{"\$erased": "aggregate"\}\n/m, 'erasure: an aggregate');
+like($out, qr/^Ben\|0\n/m, 'erasure: the query model');
+like($out, qr/^\{"name": "Ben"\}\|\{"\$erased": "keys"\}\nBen\|$/m, 'erasure: keys');
+like($out, qr/^1\|\(Ben,,0\)\n.*^3\|$/ms, 'erasure: a fold in a query');
+like($out, qr/^old row versions\|.*^backups\|/ms, 'erasure: what is not reached');
+like($out, qr/^Patient\|t\|\|request 17 of 3 May\|t\|2\nPatient\|f\|\{phone\}\|request 18 of 3 May\|t\|1\n/m, 'erasure: the record');
 is($node->safe_psql('postgres', q{SELECT count(*) FROM pg_roles WHERE rolname !~ '^pg_' AND NOT rolsuper}),
 	'0', 'reference: its roles are dropped');
 
