@@ -264,6 +264,18 @@ SELECT lives_ok($$ SELECT dugong.receive_message(pg_temp.message(n, type) || jso
     FROM (VALUES (1, 'Sent', NULL, '{"$erased": "aggregate"}'::jsonb), (2, '$erased', '{"eventIds": null, "keys": null}'::jsonb, NULL)) AS v (n, type, payload, metadata) ORDER BY n $$, 'skeletons');
 SELECT is(dugong.build_aggregate('Parcel', pg_temp.id('7')), NULL, 'make no state');
 
+-- Rows
+CREATE TABLE orders (id int PRIMARY KEY, customer text);
+SELECT dugong.create_aggregate_type('Order', 'dugong.row_fold(dugong.domain_event)') \g /dev/null
+CREATE TRIGGER append_row_event AFTER INSERT OR UPDATE OR DELETE ON orders FOR EACH ROW EXECUTE FUNCTION dugong.append_row_event('Order', 'id');
+INSERT INTO orders VALUES (1, 'Ann'), (2, 'Ben');
+SELECT dugong.erase_aggregate('Order', dugong.aggregate_id('Order', '1'), 'why') \g /dev/null
+SELECT throws_ok($$ UPDATE orders SET customer = 'x' WHERE id = 1 $$, 'UG003', NULL, 'a row whose events were erased is not updated');
+SELECT lives_ok('DELETE FROM orders', 'it may go');
+SELECT throws_ok($$ INSERT INTO orders VALUES (1, 'Ann') $$, 'UG003', NULL, 'it does not come back');
+SELECT results_eq($$ SELECT type FROM dugong.domain_events WHERE aggregate_type = 'Order' ORDER BY position $$,
+    $$ VALUES ('OrderInserted'), ('OrderInserted'), ('$erased'), ('OrderDeleted') $$, 'nothing is told of it');
+
 -- The record
 SELECT throws_ok($$ UPDATE dugong.erasure_log SET reason = 'x' $$, 'UG005', NULL, 'is not updated');
 SELECT throws_ok($$ DELETE FROM dugong.erasure_log $$, 'UG005', NULL, 'nor deleted from');
