@@ -38,7 +38,6 @@
 #include "utils/lsyscache.h"
 #include "utils/snapmgr.h"
 #include "utils/syscache.h"
-#include "util/fault.h"
 #include "util/ids.h"
 #include "util/plan.h"
 
@@ -67,7 +66,7 @@ erasing_check_transaction(void)
 				 errdetail("Its snapshot may not see all that is to be erased.")));
 }
 
-/* Does somebody else's code keep what it was given of the type's events? */
+/* Does it read the type, and so may keep something of its events? */
 static bool
 reads_type(const Projection *projection, int32 type_id)
 {
@@ -88,7 +87,6 @@ erasing_lock(const Erasing *erasing)
 			(void) projection_lock(projection->name, true);
 	}
 	aggregate_lock(&erasing->key);
-	fault_point("erasure-locked");
 }
 
 /* The aggregate's last event, under its lock: UG002 if there is none, UG003 if all is erased. */
@@ -328,7 +326,6 @@ erasing_finish(Erasing *erasing)
 	if (snapshots > 0)
 		erasing_report(erasing, "snapshot", text_to_cstring(erasing->type->name), snapshots, "dropped");
 	append_event(erasing);
-	fault_point("erasure-appended");
 	correct_projections(erasing);
 	record(erasing);
 	if (erasing->result)
