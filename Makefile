@@ -24,6 +24,7 @@ SQL_PARTS = \
 	projection/projections.sql \
 	projection/proof.sql \
 	projection/subscriptions.sql \
+	projection/erasure.sql \
 	observe/status.sql \
 	bank_account/fold.sql \
 	bank_account/commands.sql \

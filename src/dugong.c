@@ -10,6 +10,7 @@
 #include "fmgr.h"
 #include "guc.h"
 #include "miscadmin.h"
+#include "projection/erased_elsewhere.h"
 #include "projection/handler.h"
 #include "projection/inline.h"
 #include "projection/launch.h"
@@ -45,6 +46,7 @@ _PG_init(void)
 	projection_init();
 	handler_init();
 	inline_init();
+	erased_elsewhere_init();
 	suspect_init();
 	launch_init();
 	launcher_init();

@@ -16,6 +16,7 @@
 #include "miscadmin.h"
 #include "store/append.h"
 #include "store/domain_event.h"
+#include "store/erasure.h"
 #include "utils/builtins.h"
 #include "utils/datum.h"
 #include "utils/memutils.h"
@@ -121,6 +122,23 @@ check_sequence(const Aggregate *aggregate, int64 sequence_number)
 						   aggregate->sequence_number, sequence_number)));
 }
 
+/* What only counts: the fold does not get it. */
+static bool
+is_hidden(const LogRow *row)
+{
+	return erasure_is_event(DatumGetTextPP(log_row_value(row, LOG_TYPE))) || erasure_is_skeleton(row);
+}
+
+/* An aggregate that was erased counts as deleted, from its first event on, and has no last living state. */
+static void
+apply_hidden(Aggregate *aggregate, const LogRow *row)
+{
+	check_sequence(aggregate, DatumGetInt64(log_row_value(row, LOG_SEQUENCE_NUMBER)));
+	aggregate->erased |= erasure_is_skeleton(row);
+	aggregate->sequence_number++;
+	aggregate->timestamp = DatumGetTimestampTz(log_row_value(row, LOG_TIMESTAMP));
+}
+
 /* Replaces a value of the aggregate's own by a copy of another; frees the old one. */
 static void
 keep_value(Aggregate *aggregate, const FoldType *type, Datum *kept, bool *kept_isnull,
@@ -180,10 +198,16 @@ apply_event(Aggregate *aggregate, const LogRow *row, EventReader *reader)
 		.arg = unconstify(LogRow *, row),
 		.previous = error_context_stack
 	};
-	MemoryContext old = MemoryContextSwitchTo(aggregate->event_context);
+	MemoryContext old;
 	bool		isnull = aggregate->transition_isnull;
 	Datum		state;
 
+	if (is_hidden(row))
+	{
+		apply_hidden(aggregate, row);
+		return;
+	}
+	old = MemoryContextSwitchTo(aggregate->event_context);
 	error_context_stack = &callback;
 	check_sequence(aggregate, DatumGetInt64(log_row_value(row, LOG_SEQUENCE_NUMBER)));
 	state = fold_step(fold, aggregate->transition, &isnull, event_reader_record(reader, row),
@@ -231,6 +255,11 @@ finish(Aggregate *aggregate)
 
 	if (aggregate->sequence_number == 0)
 		return;
+	if (aggregate->erased)
+	{
+		aggregate->isnull = aggregate->last_isnull = aggregate->transition_isnull = true;
+		return;
+	}
 	error_context_stack = &callback;
 	old = MemoryContextSwitchTo(aggregate->event_context);
 	result = fold_finish(aggregate->fold, aggregate->transition, &isnull);
@@ -285,6 +314,28 @@ scan_begin(LogScan *scan, Aggregate *aggregate, Relation log, int64 last, Snapsh
 }
 
 /*
+ * Applies what a scan finds, up to a limit.  False if a state that was kept is
+ * not good any more: it is of events of which something was erased since.
+ */
+static bool
+apply_scan(Aggregate *aggregate, LogScan *scan, const BuildLimit *limit, EventReader *reader, bool was_kept)
+{
+	LogRow		row;
+
+	while (log_scan_next(scan))
+	{
+		CHECK_FOR_INTERRUPTS();
+		log_row_from_slot(&row, scan->slot);
+		if (limit && DatumGetTimestampTz(log_row_value(&row, LOG_TIMESTAMP)) > limit->as_of)
+			break;
+		if (was_kept && erasure_is_event(DatumGetTextPP(log_row_value(&row, LOG_TYPE))))
+			return false;
+		apply_event(aggregate, &row, reader);
+	}
+	return true;
+}
+
+/*
  * Applies the events that follow, up to a limit.
  *
  * limit: NULL = none.
@@ -298,7 +349,6 @@ aggregate_build(Aggregate *aggregate, Relation log, const BuildLimit *limit, Sna
 	EventReader reader;
 	Identity	before;
 	LogScan		scan;
-	LogRow		row;
 
 	become_owner(aggregate, &before);
 	/* Times need not ascend, and a final function may be asked for each event. */
@@ -308,13 +358,12 @@ aggregate_build(Aggregate *aggregate, Relation log, const BuildLimit *limit, Sna
 		snapshot_restore(aggregate, last, snapshot);
 	event_reader_open(&reader);
 	scan_begin(&scan, aggregate, log, last, snapshot, !was_begun && aggregate->sequence_number > 0);
-	while (log_scan_next(&scan))
+	if (!apply_scan(aggregate, &scan, limit, &reader, aggregate->sequence_number > 0))
 	{
-		CHECK_FOR_INTERRUPTS();
-		log_row_from_slot(&row, scan.slot);
-		if (limit && DatumGetTimestampTz(log_row_value(&row, LOG_TIMESTAMP)) > limit->as_of)
-			break;
-		apply_event(aggregate, &row, &reader);
+		log_scan_end(&scan);
+		begin(aggregate);
+		log_scan_stream(&scan, log, &aggregate->key, 1, last, ForwardScanDirection, snapshot);
+		(void) apply_scan(aggregate, &scan, limit, &reader, false);
 	}
 	log_scan_end(&scan);
 	finish(aggregate);
@@ -353,5 +402,6 @@ aggregate_known_head(const Aggregate *aggregate, AggregateHead *head)
 		return NULL;
 	head->sequence_number = aggregate->sequence_number;
 	head->timestamp = aggregate->timestamp;
+	head->erased = aggregate->erased;
 	return head;
 }

@@ -29,6 +29,7 @@ typedef struct Aggregate
 	TimestampTz timestamp;		/* of the last event folded; 0 = not known */
 	uint64		appends;		/* the session's, when it was built as it is now */
 	bool		is_current;
+	bool		erased;			/* then it has no state, and will have none */
 	ItemPointerData snapshot_tid;	/* of the stored snapshot that was read, good or not */
 	bool		skip_snapshot;	/* fold all of the log */
 	bool		wants_last;		/* keep it also if that costs a call for each event */

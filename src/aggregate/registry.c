@@ -21,6 +21,7 @@
 #include "storage/lmgr.h"
 #include "store/aggregate_type.h"
 #include "store/domain_event.h"
+#include "store/erasure.h"
 #include "store/event_type.h"
 #include "store/ownership.h"
 #include "utils/acl.h"
@@ -331,6 +332,10 @@ check_new_version(const AggregateType *type, text *event_type, int version, bool
 {
 	const EventType *declared = event_type_find(type->id, event_type);
 
+	if (erasure_name_is_reserved(event_type))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("event type \"%s\" is reserved", text_to_cstring(event_type))));
 	if (version < 1)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),

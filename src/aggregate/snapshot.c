@@ -588,6 +588,21 @@ dugong_drop_snapshots(PG_FUNCTION_ARGS)
 	PG_RETURN_INT64(count);
 }
 
+/* Forgets the snapshot of an aggregate whose lock is held; how many there were. */
+int64
+snapshot_forget(const AggregateKey *key)
+{
+	static SavedPlan delete_one = {
+		.sql = "DELETE FROM dugong.aggregate_snapshots WHERE aggregate_id OPERATOR(pg_catalog.=) $1 "
+		"AND aggregate_type_id OPERATOR(pg_catalog.=) $2 AND tenant_id COLLATE \"C\" OPERATOR(pg_catalog.=) $3",
+		.nargs = 3,
+		.argtypes = {UUIDOID, INT4OID, TEXTOID}
+	};
+	Datum		values[] = {UUIDPGetDatum(&key->id), Int32GetDatum(key->type_id), PointerGetDatum(key->tenant_id)};
+
+	return execute_as_owner(&delete_one, values, NULL);
+}
+
 /* snapshot_is_valid(aggregate_type_id, fingerprint): would a build use it? */
 Datum
 dugong_snapshot_is_valid(PG_FUNCTION_ARGS)

@@ -8,7 +8,8 @@
  * What is stored must be made of committed events only, and whoever loads it
  * must see them all: a batch in a transaction of its own that has appended
  * nothing yet, whose snapshot is later than the one before.  An event never changes, so such a state is right
- * for as long as the fold is the same: its fingerprint is compared.
+ * for as long as the fold is the same: its fingerprint is compared.  What is erased of an event is told by one that
+ * follows: whoever meets that begins anew (aggregate.c).
  *
  * Those that were used least recently go first.
  */
@@ -99,7 +100,7 @@ state_cache_store(const Aggregate *aggregate)
 	entry = hash_search(entries, &aggregate->key, HASH_FIND, NULL);
 	if (entry)
 		remove_entry(entry);
-	if (size > MAX_BYTES / 16)
+	if (size > MAX_BYTES / 16 || aggregate->erased)
 		return;
 	old = MemoryContextSwitchTo(context);
 	if (!aggregate->transition_isnull)

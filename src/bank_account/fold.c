@@ -11,6 +11,7 @@
 #include "fmgr.h"
 #include "funcapi.h"
 #include "store/domain_event.h"
+#include "store/erasure.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
 #include "utils/lsyscache.h"
@@ -42,6 +43,14 @@ payload_of(const EventFields *event)
 {
 	return event_isnull(event, EVENT_PAYLOAD) ? NULL :
 		DatumGetJsonbP(event_value(event, EVENT_PAYLOAD));
+}
+
+/* In a query of somebody's own it may get what the engine keeps from it. */
+static bool
+is_skeleton(const EventFields *event)
+{
+	return event_isnull(event, EVENT_PAYLOAD) &&
+		erasure_of(event_value(event, EVENT_METADATA), event_isnull(event, EVENT_METADATA)) == ERASED_AGGREGATE;
 }
 
 static Datum
@@ -137,8 +146,8 @@ open_account(FunctionCallInfo fcinfo, const EventFields *event)
 /*
  * bank_account_apply(bank_account_state, dugong.domain_event)
  *
- * The account after the event; NULL after AccountClosed.  An event type that
- * it does not know changes nothing.
+ * The account after the event; NULL after AccountClosed, and of an account that
+ * was erased.  An event type that it does not know changes nothing.
  *
  * Errors: UG008 if the payload lacks what the type needs, UG007 if money moves
  * on an account that is not open.
@@ -158,6 +167,8 @@ bank_account_apply(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
 				 errmsg("type and aggregate id of a domain event must not be null")));
 
+	if (is_skeleton(&event))
+		PG_RETURN_NULL();
 	if (event_is(&event, MONEY_DEPOSITED))
 		PG_RETURN_DATUM(move_money(fcinfo, &event, numeric_add));
 	if (event_is(&event, MONEY_WITHDRAWN))

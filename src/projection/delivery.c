@@ -34,6 +34,7 @@
 #include "projection/delivery.h"
 #include "projection/parked.h"
 #include "projection/reader.h"
+#include "store/ownership.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
@@ -491,4 +492,32 @@ delivery_refuse(const char *subscription, const pg_uuid_t *event_id, const char 
 	plan_execute(&update, values, nulls, false);
 	SPI_finish();
 	return true;
+}
+
+/*
+ * What was said of an aggregate's deliveries, or of one event's, is erased; what
+ * was given up is delivered again, because it is not what it was.  Returns how
+ * many rows of a subscription that were.
+ *
+ * event_id: NULL = all of the aggregate.
+ */
+int64
+delivery_erase(const char *subscription, const AggregateKey *key, const pg_uuid_t *event_id)
+{
+	static SavedPlan update = {
+		.sql = "UPDATE dugong.deliveries SET reason = CASE WHEN reason IS NOT NULL THEN 'erased' END, context = NULL, "
+		"dead = false, attempts = CASE WHEN dead THEN 0 ELSE attempts END "
+		"WHERE subscription OPERATOR(pg_catalog.=) $1 AND aggregate_type_id OPERATOR(pg_catalog.=) $2 "
+		"AND aggregate_id OPERATOR(pg_catalog.=) $3 AND tenant_id OPERATOR(pg_catalog.=) $4 "
+		"AND ($5 IS NULL OR event_id OPERATOR(pg_catalog.=) $5) AND (dead OR reason IS NOT NULL OR context IS NOT NULL)",
+		.nargs = 5,
+		.argtypes = {TEXTOID, INT4OID, UUIDOID, TEXTOID, UUIDOID}
+	};
+	Datum		values[] = {
+		CStringGetTextDatum(subscription), Int32GetDatum(key->type_id), UUIDPGetDatum(&key->id),
+		PointerGetDatum(key->tenant_id), UUIDPGetDatum(event_id)
+	};
+	bool		nulls[] = {false, false, false, false, event_id == NULL};
+
+	return execute_as_owner(&update, values, nulls);
 }

@@ -32,5 +32,6 @@ extern bool lease_read_on(Lease *lease);
 extern bool lease_is_possible(const Projection *subscription, Relation log, Snapshot snapshot);
 extern bool delivery_refuse(const char *subscription, const pg_uuid_t *event_id, const char *consumer,
 							const Interval *retry_after, const char *reason, const ErrorData *error);
+extern int64 delivery_erase(const char *subscription, const AggregateKey *key, const pg_uuid_t *event_id);
 
 #endif							/* DUGONG_DELIVERY_H */

@@ -7,6 +7,7 @@
 #include "catalog/pg_type.h"
 #include "projection/failure.h"
 #include "store/log.h"
+#include "store/ownership.h"
 #include "utils/builtins.h"
 #include "util/identity.h"
 #include "util/plan.h"
@@ -94,4 +95,19 @@ failure_forget(const char *projection)
 	plan_execute(&update, &name, NULL, false);
 	SPI_finish();
 	identity_restore(&before);
+}
+
+/* What the last error says is erased: of which event it was is not known.  False if there was none. */
+bool
+failure_erase(const char *projection)
+{
+	static SavedPlan update = {
+		.sql = "UPDATE dugong.projection_failures SET message = 'erased', detail = NULL, context = NULL "
+		"WHERE projection OPERATOR(pg_catalog.=) $1 AND message OPERATOR(pg_catalog.<>) 'erased'",
+		.nargs = 1,
+		.argtypes = {TEXTOID}
+	};
+	Datum		name = CStringGetTextDatum(projection);
+
+	return execute_as_owner(&update, &name, NULL) > 0;
 }

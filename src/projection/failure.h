@@ -18,5 +18,6 @@ extern bool failure_is_death(const ErrorData *error);
 extern FailureClass failure_class(const ErrorData *error);
 extern void failure_record(const char *projection, const ErrorData *error, int attempts);
 extern void failure_forget(const char *projection);
+extern bool failure_erase(const char *projection);
 
 #endif							/* DUGONG_FAILURE_H */

@@ -174,6 +174,26 @@ parked_remove(const char *projection, const AggregateKey *key)
 	execute(&delete, values, NULL);
 }
 
+/*
+ * What the errors of an aggregate say is erased, and it is tried again at
+ * once, as if for the first time: its events are not what they were.  False if
+ * it was not set aside.
+ */
+bool
+parked_erase(const char *projection, const AggregateKey *key)
+{
+	static SavedPlan update = {
+		.sql = "UPDATE dugong.parked_aggregates SET message = 'erased', detail = NULL, context = NULL, attempts = 0, "
+		"retry_at = pg_catalog.clock_timestamp() WHERE " KEY_CONDITION,
+		.nargs = 4,
+		.argtypes = {KEY_ARGTYPES}
+	};
+	Datum		values[4];
+
+	key_values(values, projection, key);
+	return execute(&update, values, NULL) > 0;
+}
+
 /* The one of a projection that is longest due, in the current memory context. */
 bool
 parked_take_due(const char *projection, Parked *parked)

@@ -15,6 +15,7 @@
 #include "common/hashfn.h"
 #include "miscadmin.h"
 #include "projection/projection.h"
+#include "store/erasure.h"
 #include "store/log.h"
 #include "utils/builtins.h"
 #include "utils/inval.h"
@@ -223,7 +224,7 @@ projection_get(const char *name)
 	return projection;
 }
 
-/* Does it handle events of that type? */
+/* Does it read events of that type?  Of an erasure everybody is told, whatever types he has asked for. */
 bool
 projection_reads(const Projection *projection, int32 type_id, const text *event_type)
 {
@@ -231,7 +232,7 @@ projection_reads(const Projection *projection, int32 type_id, const text *event_
 
 	if (!list_member_int(projection->type_ids, type_id))
 		return false;
-	if (projection->types == NIL)
+	if (projection->types == NIL || erasure_is_event(event_type))
 		return true;
 	foreach(cell, projection->types)
 	{
@@ -242,6 +243,15 @@ projection_reads(const Projection *projection, int32 type_id, const text *event_
 			return true;
 	}
 	return false;
+}
+
+/* Does it handle the event?  A handler of events does not get what is left of an erased aggregate's. */
+bool
+projection_handles(const Projection *projection, const LogRow *row)
+{
+	return projection_reads(projection, DatumGetInt32(log_row_value(row, LOG_AGGREGATE_TYPE_ID)),
+							DatumGetTextPP(log_row_value(row, LOG_TYPE))) &&
+		(projection_is_of_states(projection) || !erasure_is_skeleton(row));
 }
 
 /* Does it get states, not events? */

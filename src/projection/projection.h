@@ -10,6 +10,7 @@
 #include "nodes/pg_list.h"
 #include "storage/lock.h"
 #include "store/aggregate_type.h"
+#include "store/log.h"
 #include "utils/timestamp.h"
 
 typedef enum ProjectionKind
@@ -56,6 +57,7 @@ extern List *projection_list(void);
 extern Projection *projection_find(const char *name);
 extern Projection *projection_get(const char *name);
 extern bool projection_reads(const Projection *projection, int32 type_id, const text *event_type);
+extern bool projection_handles(const Projection *projection, const LogRow *row);
 extern bool projection_is_of_states(const Projection *projection);
 extern bool projection_is_run(const Projection *projection);
 extern bool projections_are_inline(int32 type_id);

@@ -197,8 +197,7 @@ replay_events(const Projection *projection, Relation log, Snapshot snapshot)
 			nread++;
 			log_row_from_slot(&row, scan.slot);
 			position = DatumGetInt64(log_row_value(&row, LOG_POSITION));
-			if (projection_reads(projection, DatumGetInt32(log_row_value(&row, LOG_AGGREGATE_TYPE_ID)),
-								 DatumGetTextPP(log_row_value(&row, LOG_TYPE))))
+			if (projection_handles(projection, &row))
 				work_add_event(&work, scan.slot);
 		}
 		log_scan_end(&scan);
@@ -810,6 +809,30 @@ replay_offline(const char *name)
 	SPI_commit();
 }
 
+/*
+ * Writes what a projection of states keeps of one aggregate again.  The caller
+ * holds the projection's lock, the aggregate's if the projection is inline,
+ * and has the rights of the log's owner.
+ */
+void
+rebuild_aggregate(const Projection *projection, const AggregateKey *key, bool own_transaction)
+{
+	Change	   *change;
+	Relation	log = log_open(AccessShareLock);
+	Snapshot	snapshot = push_snapshot();
+	Work		work;
+	bool		found;
+
+	work_begin(&work, projection, own_transaction, log, snapshot);
+	change = work_find(&work, key, &found);
+	note_head(&work, change);
+	work_prepare(&work, true);
+	do_work_again(&work);
+	forget_parked(&work);
+	pop_snapshot(snapshot);
+	table_close(log, NoLock);
+}
+
 /* Writes the row of one aggregate again. */
 static void
 rebuild_one(const char *name, const pg_uuid_t *id, const text *tenant_id, bool atomic)
@@ -817,11 +840,6 @@ rebuild_one(const char *name, const pg_uuid_t *id, const text *tenant_id, bool a
 	Identity	before;
 	const Projection *projection;
 	AggregateKey key;
-	Change	   *change;
-	Relation	log;
-	Snapshot	snapshot;
-	Work		work;
-	bool		found;
 
 	projection = lock_and_get(name);
 	identity_assume(&before, dugong_owner());
@@ -834,16 +852,7 @@ rebuild_one(const char *name, const pg_uuid_t *id, const text *tenant_id, bool a
 	key.tenant_id = unconstify(text *, tenant_id);
 	if (projection->is_inline)
 		aggregate_lock(&key);
-	log = log_open(AccessShareLock);
-	snapshot = push_snapshot();
-	work_begin(&work, projection, !atomic, log, snapshot);
-	change = work_find(&work, &key, &found);
-	note_head(&work, change);
-	work_prepare(&work, true);
-	do_work_again(&work);
-	forget_parked(&work);
-	pop_snapshot(snapshot);
-	table_close(log, NoLock);
+	rebuild_aggregate(projection, &key, !atomic);
 	identity_restore(&before);
 }
 

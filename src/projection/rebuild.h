@@ -9,6 +9,7 @@
 
 #include "projection/projection.h"
 
+extern void rebuild_aggregate(const Projection *projection, const AggregateKey *key, bool own_transaction);
 extern void replay_all(const Projection *projection);
 
 #endif							/* DUGONG_REBUILD_H */

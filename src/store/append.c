@@ -25,10 +25,12 @@
 #include "commands/trigger.h"
 #include "errors.h"
 #include "miscadmin.h"
+#include "replication/logicalworker.h"
 #include "store/aggregate_lock.h"
 #include "store/aggregate_type.h"
 #include "store/append.h"
 #include "store/context.h"
+#include "store/erasure.h"
 #include "store/event_type.h"
 #include "store/home.h"
 #include "store/horizon.h"
@@ -84,13 +86,45 @@ report_invalid(const char *what)
 			 errmsg("%s", what)));
 }
 
+/* Who an event comes from. */
+typedef enum Source
+{
+	SOURCE_USER,
+	SOURCE_MESSAGE,				/* of another service */
+	SOURCE_DUGONG
+} Source;
+
+/* What only dugong writes; another service's may be what its own dugong wrote, and a subscriber gets what it wrote here. */
+static void
+check_reserved(const LogRow *row, Source source)
+{
+	text	   *type = DatumGetTextPP(log_row_value(row, LOG_TYPE));
+
+	if (IsLogicalWorker() || source == SOURCE_DUGONG || (source == SOURCE_MESSAGE && erasure_is_event(type)))
+		return;
+	if (erasure_name_is_reserved(type))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("event type \"%s\" is reserved", text_to_cstring(type)),
+				 errdetail("Names of event types that begin with \"$\" are dugong's own.")));
+	if (source == SOURCE_USER && erasure_is_mark(log_row_value(row, LOG_METADATA), log_row_isnull(row, LOG_METADATA)))
+		report_invalid("key \"" ERASED_EVENT "\" of metadata is reserved");
+}
+
+/* Can it fit what is declared?  Nothing is declared of what tells of an erasure, and what was erased elsewhere need not fit. */
+static bool
+has_declared_form(const LogRow *row, Source source)
+{
+	if (source == SOURCE_USER && !IsLogicalWorker())
+		return true;
+	return !erasure_is_event(DatumGetTextPP(log_row_value(row, LOG_TYPE))) && erasure_of_row(row) == ERASED_NOTHING;
+}
+
 /*
  * The table's CHECKs say some of it again, but only after a position is drawn.
- *
- * foreign: it is a message of another service.
  */
 static void
-check_row(const LogRow *row, bool foreign)
+check_row(const LogRow *row, Source source)
 {
 	const AggregateType *type;
 
@@ -101,7 +135,7 @@ check_row(const LogRow *row, bool foreign)
 	if (log_row_isnull(row, LOG_TYPE))
 		report_null("type");
 	type = aggregate_type_get(DatumGetInt32(log_row_value(row, LOG_AGGREGATE_TYPE_ID)));
-	if (type->external && !foreign)
+	if (type->external && source == SOURCE_USER)
 		ereport(ERROR,
 				(errcode(ERRCODE_DUGONG_OTHER_ORIGIN),
 				 errmsg("aggregate type \"%s\" belongs to origin \"%s\"",
@@ -109,6 +143,7 @@ check_row(const LogRow *row, bool foreign)
 				 errdetail("Events of another service come in with dugong.receive_message().")));
 	if (VARSIZE_ANY_EXHDR(DatumGetTextPP(log_row_value(row, LOG_TYPE))) == 0)
 		report_invalid("type of a domain event must not be empty");
+	check_reserved(row, source);
 	if (!log_row_isnull(row, LOG_VERSION) && DatumGetInt32(log_row_value(row, LOG_VERSION)) < 1)
 		report_invalid("version of a domain event must be greater than zero");
 	if (!log_row_isnull(row, LOG_SEQUENCE_NUMBER) &&
@@ -129,7 +164,18 @@ fill_version(LogRow *row)
 									   DatumGetTextPP(log_row_value(row, LOG_TYPE)))));
 }
 
-/* The aggregate's last event now; 40001 if the transaction cannot see it. */
+/* Nothing comes after the erasure of an aggregate. */
+static void
+require_not_erased(const AggregateKey *key, const AggregateHead *head)
+{
+	if (head->erased)
+		ereport(ERROR,
+				(errcode(ERRCODE_DUGONG_AGGREGATE_DELETED),
+				 errmsg("aggregate \"%s\" with id \"%s\" is erased",
+						text_to_cstring(aggregate_type_get(key->type_id)->name), uuid_to_cstring(&key->id))));
+}
+
+/* The aggregate's last event now; UG003 if it is erased, 40001 if the transaction cannot see that event. */
 static void
 current_head(Relation log, const AggregateKey *key, int64 guess, AggregateHead *head)
 {
@@ -146,6 +192,7 @@ current_head(Relation log, const AggregateKey *key, int64 guess, AggregateHead *
 		if (seen.sequence_number != head->sequence_number)
 			report_stale_snapshot();
 	}
+	require_not_erased(key, head);
 }
 
 /* Takes the lock of the row's aggregate. */
@@ -235,11 +282,12 @@ dugong_event_assign(PG_FUNCTION_ARGS)
 	}
 
 	context_fill(&row);
-	check_row(&row, false);
+	check_row(&row, SOURCE_USER);
 	if (!log_row_isnull(&row, LOG_ID) && event_is_stored(log, &row, &stored))
 		return PointerGetDatum(NULL);
 	fill_version(&row);
-	event_type_check(&row);
+	if (has_declared_form(&row, SOURCE_USER))
+		event_type_check(&row);
 	lock_stream(&row);
 	assign_place(log, &row, NULL);
 	appends++;
@@ -249,7 +297,7 @@ dugong_event_assign(PG_FUNCTION_ARGS)
 /*
  * Checks the last sequence number of an aggregate whose lock is held.
  *
- * Errors: UG001, 40001.
+ * Errors: UG001, UG003, 40001.
  */
 void
 event_check_head(const AggregateKey *key, int64 expected)
@@ -294,7 +342,7 @@ append_checked(Relation log, LogRow *row, const AggregateHead *known)
 
 /* known: the last event of an aggregate whose lock is held, or NULL. */
 static bool
-append(LogRow *row, bool foreign, const AggregateHead *known)
+append(LogRow *row, Source source, const AggregateHead *known)
 {
 	Relation	log;
 	LogRow		stored;
@@ -302,9 +350,9 @@ append(LogRow *row, bool foreign, const AggregateHead *known)
 
 	PreventCommandIfReadOnly("append");
 	Assert(log_row_isnull(row, LOG_POSITION));
-	if (!foreign)
+	if (source == SOURCE_USER)
 		context_fill(row);
-	check_row(row, foreign);
+	check_row(row, source);
 	if (known == NULL)
 		lock_stream(row);
 	log = log_open(RowExclusiveLock);
@@ -318,7 +366,8 @@ append(LogRow *row, bool foreign, const AggregateHead *known)
 	else
 	{
 		fill_version(row);
-		event_type_check(row);
+		if (has_declared_form(row, source))
+			event_type_check(row);
 		appended = append_checked(log, row, known);
 	}
 	table_close(log, NoLock);
@@ -334,7 +383,7 @@ event_check(LogRow *row)
 {
 	PreventCommandIfReadOnly("append");
 	context_fill(row);
-	check_row(row, false);
+	check_row(row, SOURCE_USER);
 	fill_version(row);
 	event_type_check(row);
 }
@@ -367,12 +416,12 @@ append_done(const LogRow *row, int64 count)
  * Makes row the stored event, in the current memory context, and returns
  * whether it was appended now.
  *
- * Errors: UG001, UG006, UG008, UG009, 22004, 22023, 42704, 40001.
+ * Errors: UG001, UG003, UG006, UG008, UG009, 22004, 22023, 42704, 40001.
  */
 bool
 event_append(LogRow *row)
 {
-	bool		appended = append(row, false, NULL);
+	bool		appended = append(row, SOURCE_USER, NULL);
 
 	if (appended)
 		append_done(row, 1);
@@ -388,7 +437,7 @@ event_append(LogRow *row)
 bool
 event_append_behind(LogRow *row, const AggregateHead *known)
 {
-	return append(row, false, known);
+	return append(row, SOURCE_USER, known);
 }
 
 /*
@@ -415,9 +464,21 @@ event_append_checked(LogRow *row)
 bool
 event_receive(LogRow *row)
 {
-	bool		appended = append(row, true, NULL);
+	bool		appended = append(row, SOURCE_MESSAGE, NULL);
 
 	if (appended)
 		append_done(row, 1);
 	return appended;
+}
+
+/*
+ * Appends an event of dugong's own, of a reserved type, as it is: it needs no
+ * declaration, also in a strict type, and may be of an external one.  Version
+ * and tenant are needed.
+ */
+void
+event_append_own(LogRow *row)
+{
+	(void) append(row, SOURCE_DUGONG, NULL);
+	append_done(row, 1);
 }

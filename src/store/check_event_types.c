@@ -14,6 +14,7 @@
 #include "funcapi.h"
 #include "miscadmin.h"
 #include "store/aggregate_type.h"
+#include "store/erasure.h"
 #include "store/event_type.h"
 #include "store/log.h"
 #include "store/payload.h"
@@ -81,6 +82,8 @@ check_event(Check *check, const LogRow *row, const Finding *finding)
 	const EventVersion *version;
 	LogRow		current = *row;
 
+	if (log_row_isnull(row, LOG_PAYLOAD) && erasure_of_row(row) >= ERASED_PAYLOAD)
+		return;
 	if (finding->version < declared->current &&
 		!event_type_has_path(declared, finding->version))
 		ereport(ERROR,
@@ -96,6 +99,21 @@ check_event(Check *check, const LogRow *row, const Finding *finding)
 	version = event_type_version(declared, DatumGetInt32(log_row_value(&current, LOG_VERSION)));
 	if (version != NULL && version->payload_type != NULL)
 		payload_check(&current, aggregate_type_get(finding->type_id), version->payload_type);
+}
+
+/* Raises what is wrong with one stored event, if it is shown in the version that is declared. */
+void
+event_check_stored(const LogRow *row)
+{
+	Check		check = {.context = CurrentMemoryContext};
+	text	   *type = DatumGetTextPP(log_row_value(row, LOG_TYPE));
+	int32		type_id = DatumGetInt32(log_row_value(row, LOG_AGGREGATE_TYPE_ID));
+	int			version = DatumGetInt32(log_row_value(row, LOG_VERSION));
+	const EventType *declared = event_type_find(type_id, type);
+
+	upcaster_init(&check.upcaster, CurrentMemoryContext);
+	if (declared != NULL && (version == declared->current || event_type_has_path(declared, version)))
+		check_event(&check, row, find_or_add(&check, type_id, version, type));
 }
 
 /* Errors that are not the event's: out of resources, cancelled, shut down. */

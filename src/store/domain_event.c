@@ -13,6 +13,7 @@
 #include "funcapi.h"
 #include "store/aggregate_type.h"
 #include "store/domain_event.h"
+#include "store/erasure.h"
 #include "store/event_type.h"
 #include "utils/builtins.h"
 #include "utils/typcache.h"
@@ -59,16 +60,18 @@ event_reader_close(EventReader *reader)
 	ReleaseTupleDesc(reader->desc);
 }
 
-/* The payload and version that everybody sees. */
+/* The payload and version that everybody sees.  A payload that was erased is not made up again. */
 static void
 upcast_fields(EventReader *reader, EventFields *fields, int32 type_id)
 {
 	text	   *type = DatumGetTextPP(event_value(fields, EVENT_TYPE));
 	int			version = DatumGetInt32(event_value(fields, EVENT_VERSION));
 
-	event_value(fields, EVENT_PAYLOAD) =
-		upcast_payload(&reader->upcaster, type_id, type, version,
-					   event_value(fields, EVENT_PAYLOAD), &event_isnull(fields, EVENT_PAYLOAD));
+	if (!event_isnull(fields, EVENT_PAYLOAD) ||
+		erasure_of(event_value(fields, EVENT_METADATA), event_isnull(fields, EVENT_METADATA)) < ERASED_PAYLOAD)
+		event_value(fields, EVENT_PAYLOAD) =
+			upcast_payload(&reader->upcaster, type_id, type, version,
+						   event_value(fields, EVENT_PAYLOAD), &event_isnull(fields, EVENT_PAYLOAD));
 	event_value(fields, EVENT_VERSION) = Int32GetDatum(upcast_version(type_id, type, version));
 }
 

@@ -41,5 +41,6 @@ typedef struct DeclaredUpcast
 
 extern List *event_type_upcasts(int32 aggregate_type_id);
 extern void event_type_check(const LogRow *row);
+extern void event_check_stored(const LogRow *row);
 
 #endif							/* DUGONG_EVENT_TYPE_H */

@@ -3,7 +3,8 @@
  *		What keeps the log append-only and there.
  *
  * UPDATE, DELETE and TRUNCATE of the log and of its view meet a statement
- * trigger that refuses them, superuser or not.
+ * trigger that refuses them, superuser or not.  One statement passes, which
+ * comes through guard_execute(): an erasure's (store/erasure.c).
  *
  * DROP EXTENSION, DROP SCHEMA ... CASCADE and DROP OWNED would delete history
  * by accident.  A sql_drop event trigger of the extension does not fire for
@@ -26,6 +27,7 @@
 #include "store/guard.h"
 #include "store/log.h"
 #include "utils/lsyscache.h"
+#include "utils/rel.h"
 #include "utils/snapmgr.h"
 
 PG_FUNCTION_INFO_V1(dugong_refuse_change);
@@ -39,6 +41,9 @@ static object_access_hook_type next_object_access_hook;
  */
 static Oid	guarded_log;
 
+/* Will the next UPDATE of the log be dugong's own? */
+static bool permitted;
+
 static Oid
 find_log(void)
 {
@@ -47,7 +52,34 @@ find_log(void)
 	return OidIsValid(namespace) ? get_relname_relid("event_log", namespace) : InvalidOid;
 }
 
-/* BEFORE UPDATE, DELETE, TRUNCATE trigger; UG005, always. */
+/* Is it the UPDATE that is permitted?  No other is, then, not even one that its own triggers make. */
+static bool
+is_permitted(const TriggerData *trigger)
+{
+	if (!permitted || !TRIGGER_FIRED_BY_UPDATE(trigger->tg_event) ||
+		!TRIGGER_FIRED_FOR_STATEMENT(trigger->tg_event) ||
+		RelationGetRelid(trigger->tg_relation) != dugong_relid("event_log"))
+		return false;
+	permitted = false;
+	return true;
+}
+
+/* What the trigger keeps: the log, or the record of erasures. */
+static void pg_attribute_noreturn()
+report_append_only(const TriggerData *trigger)
+{
+	if (strcmp(RelationGetRelationName(trigger->tg_relation), "erasure_log") == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_DUGONG_APPEND_ONLY),
+				 errmsg("the record of erasures is append-only")));
+	ereport(ERROR,
+			(errcode(ERRCODE_DUGONG_APPEND_ONLY),
+			 errmsg("the event log is append-only"),
+			 errdetail("Domain events are facts and cannot be updated or deleted."),
+			 errhint("Append an event that corrects the earlier one.")));
+}
+
+/* BEFORE UPDATE, DELETE, TRUNCATE trigger; UG005, but for an erasure. */
 Datum
 dugong_refuse_change(PG_FUNCTION_ARGS)
 {
@@ -55,12 +87,28 @@ dugong_refuse_change(PG_FUNCTION_ARGS)
 		ereport(ERROR,
 				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
 				 errmsg("function must be called as a trigger")));
-	ereport(ERROR,
-			(errcode(ERRCODE_DUGONG_APPEND_ONLY),
-			 errmsg("the event log is append-only"),
-			 errdetail("Domain events are facts and cannot be updated or deleted."),
-			 errhint("Append an event that corrects the earlier one.")));
-	PG_RETURN_NULL();
+	if (!is_permitted((TriggerData *) fcinfo->context))
+		report_append_only((TriggerData *) fcinfo->context);
+	return PointerGetDatum(NULL);
+}
+
+/* Runs a statement that updates the log; as plan_execute(). */
+uint64
+guard_execute(SavedPlan *statement, Datum *values)
+{
+	uint64		nrows;
+
+	PG_TRY();
+	{
+		permitted = true;
+		nrows = plan_execute(statement, values, NULL, false);
+	}
+	PG_FINALLY();
+	{
+		permitted = false;
+	}
+	PG_END_TRY();
+	return nrows;
 }
 
 /* ddl_command_start event trigger: being called, it has loaded the library. */

@@ -18,6 +18,7 @@
 #include "catalog/pg_class.h"
 #include "common/hashfn.h"
 #include "compat.h"
+#include "store/erasure.h"
 #include "store/log.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
@@ -236,16 +237,19 @@ key_hash(const void *key, Size size)
 	return hash_bytes(aggregate->id.data, UUID_LEN);
 }
 
+bool
+aggregate_key_equal(const AggregateKey *a, const AggregateKey *b)
+{
+	return a->type_id == b->type_id && memcmp(&a->id, &b->id, UUID_LEN) == 0 &&
+		VARSIZE_ANY_EXHDR(a->tenant_id) == VARSIZE_ANY_EXHDR(b->tenant_id) &&
+		memcmp(VARDATA_ANY(a->tenant_id), VARDATA_ANY(b->tenant_id),
+			   VARSIZE_ANY_EXHDR(a->tenant_id)) == 0;
+}
+
 static int
 key_compare(const void *one, const void *other, Size size)
 {
-	const AggregateKey *a = one;
-	const AggregateKey *b = other;
-
-	return !(a->type_id == b->type_id && memcmp(&a->id, &b->id, UUID_LEN) == 0 &&
-			 VARSIZE_ANY_EXHDR(a->tenant_id) == VARSIZE_ANY_EXHDR(b->tenant_id) &&
-			 memcmp(VARDATA_ANY(a->tenant_id), VARDATA_ANY(b->tenant_id),
-					VARSIZE_ANY_EXHDR(a->tenant_id)) == 0);
+	return !aggregate_key_equal(one, other);
 }
 
 /*
@@ -319,6 +323,13 @@ read_head(LogScan *scan, AggregateHead *head)
 
 	head->sequence_number = DatumGetInt64(slot_getattr(scan->slot, LOG_SEQUENCE_NUMBER, &isnull));
 	head->timestamp = DatumGetTimestampTz(slot_getattr(scan->slot, LOG_TIMESTAMP, &isnull));
+	head->erased = erasure_is_event(DatumGetTextPP(slot_getattr(scan->slot, LOG_TYPE, &isnull)));
+	if (head->erased)
+	{
+		Datum		payload = slot_getattr(scan->slot, LOG_PAYLOAD, &isnull);
+
+		head->erased = erasure_is_of_aggregate(payload, isnull);
+	}
 }
 
 /* Is the last event the one of this sequence number?  Reads two entries of the index at most. */

@@ -62,6 +62,7 @@ typedef struct AggregateHead
 {
 	int64		sequence_number;
 	TimestampTz timestamp;
+	bool		erased;			/* it is what tells that the aggregate was erased */
 } AggregateHead;
 
 /* A scan; its slot holds the current row until the next call. */
@@ -102,6 +103,7 @@ extern void log_scan_first_events_beyond(LogScan *scan, Relation log, int32 type
 extern bool log_scan_next(LogScan *scan);
 extern void log_scan_end(LogScan *scan);
 
+extern bool aggregate_key_equal(const AggregateKey *a, const AggregateKey *b);
 extern HTAB *aggregate_table_create(const char *name, Size entry_size, MemoryContext context);
 extern void log_row_set(LogRow *row, LogColumn column, Datum value);
 extern void log_row_from_slot(LogRow *row, TupleTableSlot *slot);

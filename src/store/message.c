@@ -5,7 +5,8 @@
  * A message is a domain event in the form in which DugongJS serialises it: a
  * JSON object with camelCase keys.  dugong.to_message() writes it, in SQL;
  * dugong.receive_message() here takes it in, for an aggregate type that
- * belongs to another origin: once per id, in sequence.
+ * belongs to another origin: once per id, in sequence.  A message that tells of
+ * an erasure erases here, too: what does that registers itself.
  */
 #include "postgres.h"
 
@@ -14,6 +15,8 @@
 #include "store/aggregate_type.h"
 #include "store/append.h"
 #include "store/domain_event.h"
+#include "store/erasure.h"
+#include "store/message.h"
 #include "store/stored_event.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
@@ -22,6 +25,15 @@
 #include "util/jsonb_fields.h"
 
 PG_FUNCTION_INFO_V1(dugong_receive_message);
+
+static ErasureHook receive_erasure;
+
+/* There is one. */
+void
+message_set_erasure_hook(ErasureHook hook)
+{
+	receive_erasure = hook;
+}
 
 static void
 set_needed_uuid(LogRow *row, LogColumn column, Jsonb *message, const char *key)
@@ -168,7 +180,10 @@ dugong_receive_message(PG_FUNCTION_ARGS)
 	if (!is_known(&row))
 	{
 		check_external(&row);
-		event_receive(&row);
+		if (erasure_is_event(DatumGetTextPP(log_row_value(&row, LOG_TYPE))))
+			receive_erasure(&row);
+		else
+			event_receive(&row);
 	}
 	PG_RETURN_DATUM(domain_event_of_row(&row));
 }

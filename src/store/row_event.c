@@ -14,11 +14,13 @@
 #include "postgres.h"
 
 #include "access/htup_details.h"
+#include "access/table.h"
 #include "catalog/pg_type.h"
 #include "commands/trigger.h"
 #include "store/aggregate_type.h"
 #include "store/append.h"
 #include "store/context.h"
+#include "store/log.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/datum.h"
@@ -26,6 +28,7 @@
 #include "utils/fmgrprotos.h"
 #include "utils/jsonb.h"
 #include "utils/rel.h"
+#include "utils/snapmgr.h"
 #include "utils/varlena.h"
 #include "util/args.h"
 #include "util/identity.h"
@@ -271,10 +274,26 @@ append_inserted(const RowTrigger *row_trigger, const RowImage *row)
 	append(row_trigger, row, "Inserted", jsonb_wrap("new", recorded_columns(row_trigger, row), NULL, NULL));
 }
 
+static bool
+is_erased(const RowTrigger *row_trigger, const RowImage *row)
+{
+	AggregateKey key = {row_trigger->type->id, *row_aggregate_id(row_trigger, row), context_tenant_id()};
+	Relation	log = log_open(AccessShareLock);
+	Snapshot	snapshot = snapshot_register_latest();
+	AggregateHead head;
+
+	aggregate_head(log, &key, 0, snapshot, &head);
+	UnregisterSnapshot(snapshot);
+	table_close(log, NoLock);
+	return head.erased;
+}
+
+/* A row whose events were erased may still go; nothing is told of it. */
 static void
 append_deleted(const RowTrigger *row_trigger, const RowImage *row)
 {
-	append(row_trigger, row, "Deleted", jsonb_wrap("old", recorded_columns(row_trigger, row), NULL, NULL));
+	if (!is_erased(row_trigger, row))
+		append(row_trigger, row, "Deleted", jsonb_wrap("old", recorded_columns(row_trigger, row), NULL, NULL));
 }
 
 /* The recorded columns whose values differ; false if there is none. */

@@ -9,6 +9,7 @@
 
 #include "access/xact.h"
 #include "errors.h"
+#include "store/erasure.h"
 #include "store/stored_event.h"
 #include "utils/builtins.h"
 #include "utils/datum.h"
@@ -101,7 +102,8 @@ same_payload(const LogRow *one, const LogRow *other)
 }
 
 /*
- * Do two rows say the same: aggregate, type, version and payload?
+ * Do two rows say the same: aggregate, type, version and payload?  What was
+ * erased of the payload is not known any more, and does not count.
  *
  * row: without a version it is the stored one's, whatever is declared now.
  */
@@ -119,7 +121,7 @@ event_has_same_content(const LogRow *stored, const LogRow *row)
 		same_text(stored, row, LOG_TYPE) &&
 		(log_row_isnull(row, LOG_VERSION) ||
 		 log_row_value(stored, LOG_VERSION) == log_row_value(row, LOG_VERSION)) &&
-		same_payload(stored, row);
+		(erasure_of_row(stored) != ERASED_NOTHING || same_payload(stored, row));
 }
 
 /* Is the row's event in the log, under the id that it has?  UG006 if its id stands for another. */

@@ -135,6 +135,7 @@ SELECT is(pg_temp.outcome('regress_dugong_single', call), '42501', 'nobody with 
 \set id '''a0000000-0000-4000-8000-00000000000a'''
 SELECT bank_open_account('Alice', 500, :id, 'e0000000-0000-4000-8000-000000000001') \g /dev/null
 SELECT bank_open_account('Bob', 5, 'b0000000-0000-4000-8000-00000000000b') \g /dev/null
+SELECT dugong.append_event('BankAccount', 'b0000000-0000-4000-8000-00000000000b', 'Noted', '{"a": 1}', event_id => 'e0000000-0000-4000-8000-000000000002') \g /dev/null
 SELECT dugong.create_aggregate_type('Own', fold => 'dugong.row_fold(dugong.domain_event)', origin => 'here', external => false) \g /dev/null
 SELECT dugong.create_aggregate_type('Other', origin => 'elsewhere') \g /dev/null
 SELECT dugong.alter_aggregate_type('Own', owner => 'regress_dugong_single', origin => 'here') \g /dev/null
@@ -218,6 +219,9 @@ CREATE TEMP TABLE calls AS SELECT * FROM (VALUES
     ('dugong.drop_aggregate_type(text,text)', $$SELECT dugong.drop_aggregate_type('Own', 'here')$$),
     ('dugong.drop_event_type(text,text,integer,text)', $$SELECT dugong.drop_event_type('Own', 'Made')$$),
     ('dugong.effects_of(uuid)', $$SELECT dugong.effects_of('e0000000-0000-4000-8000-000000000001')$$),
+    ('dugong.erase_aggregate(text,uuid,text,text,text)', $$SELECT * FROM dugong.erase_aggregate('BankAccount', 'a0000000-0000-4000-8000-00000000000a', 'why')$$),
+    ('dugong.erase_payload(uuid,text[],text)', $$SELECT * FROM dugong.erase_payload('e0000000-0000-4000-8000-000000000002', '{a}', 'why')$$),
+    ('dugong.is_skeleton(dugong.domain_event)', $$SELECT dugong.is_skeleton(pg_catalog.jsonb_populate_record(NULL::dugong.domain_event, '{"type": "Made"}'))$$),
     ('dugong.event(uuid)', $$SELECT dugong.event('e0000000-0000-4000-8000-000000000001')$$),
     ('dugong.read_events(bigint,integer,text[],text[],uuid,boolean,boolean,text,text)', $$SELECT dugong.read_events(0, 10, '{BankAccount}', '{AccountOpened}')$$),
     ('dugong.receive_message(jsonb)', $$SELECT dugong.receive_message('{"origin": "elsewhere", "aggregateType": "Other", "type": "Made", "sequenceNumber": 1,
@@ -261,7 +265,7 @@ SELECT is(pg_temp.outcome('regress_dugong_writer', command), '42501', 'writer: '
 FROM (
     SELECT format(command, object) FROM unnest(ARRAY['dugong.event_log', 'dugong.aggregate_types', 'dugong.event_types', 'dugong.home',
         'dugong.projections', 'dugong.checkpoints', 'dugong.checkpoint_holes', 'dugong.parked_aggregates', 'dugong.deliveries', 'dugong.projection_failures',
-        'dugong.rebuilds', 'dugong.stopped_workers', 'bank_account_query_model']) AS object,
+        'dugong.rebuilds', 'dugong.erasure_log', 'dugong.stopped_workers', 'bank_account_query_model']) AS object,
     unnest(ARRAY['SELECT FROM %s', 'INSERT INTO %s DEFAULT VALUES', 'DELETE FROM %s', 'TRUNCATE %s CASCADE', 'LOCK %s',
         'SELECT FROM %s FOR UPDATE', 'CREATE TRIGGER t BEFORE INSERT ON %s EXECUTE FUNCTION suppress_redundant_updates_trigger()',
         'CREATE RULE r AS ON INSERT TO %s DO INSTEAD NOTHING', 'ALTER TABLE %s DISABLE TRIGGER ALL', 'ALTER TABLE %s OWNER TO regress_dugong_writer',
@@ -856,6 +860,11 @@ FROM (VALUES
     ('accepted', 'dugong.row_apply(NULL, NULL)'),
     ('accepted', 'dugong.to_domain_event(NULL)'),
     ('accepted', 'dugong.to_message(jsonb_populate_record(NULL::dugong.domain_event, ''{}''))'),
+    ('accepted', 'dugong.is_skeleton(NULL), dugong.is_skeleton(jsonb_populate_record(NULL::dugong.domain_event, ''{"metadata": ["$erased"]}''))'),
+    ('22004', 'dugong.erase_aggregate(NULL, NULL, NULL)'),
+    ('22004', 'dugong.erase_payload(NULL, NULL, ''x'')'),
+    ('22004', 'dugong.erase_payload(''e0000000-0000-4000-8000-000000000002'', ''{{a,b},{c,NULL}}'', ''x'')'),
+    ('accepted', 'dugong.erase_payload(''e0000000-0000-4000-8000-000000000002'', ''{{a,b},{c,d}}'', ''x'')'),
     ('22004', 'bank_account_apply(NULL, NULL)'),
     ('22004', 'bank_account_apply(NULL, jsonb_populate_record(NULL::dugong.domain_event, ''{}''))'),
     ('accepted', 'dugong.read_events(-9223372036854775808, 2147483647)'),

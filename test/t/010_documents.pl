@@ -96,6 +96,13 @@ like($out, qr/^0\n1\|different\|100\|1000000\n2\|missing\|50\|\n9\|extra\|\|1\nt
 like($out, qr/^1\|different\|t\n2\|missing\|t\n9\|extra\|t\nAnn\|100\nBea\|50\nCid\|10$/m, 'proof: repaired');
 like($out, qr/^Ann\|100\nBea\|50\nCid\|10\nAnn\|300\n0\nAnn\|100\|300\nCid\|10\|$/m, 'proof: the past');
 is($err, '', 'proof: no warning');
+($out, $err) = @{ $output{erasure} };
+like($out, qr/^events\|Patient\|2\nevent\|\$erased\|1\nprojection\|patients\|1\n1\|Registered\|\|\{"\$erased": "aggregate"\}\n/m, 'erasure: an aggregate');
+like($out, qr/^Ben\|0\n/m, 'erasure: the query model');
+like($out, qr/^\{"name": "Ben"\}\|\{"\$erased": "keys"\}\nBen\|$/m, 'erasure: keys');
+like($out, qr/^1\|\(Ben,,0\)\n.*^3\|$/ms, 'erasure: a fold in a query');
+like($out, qr/^old row versions\|.*^backups\|/ms, 'erasure: what is not reached');
+like($out, qr/^Patient\|t\|\|request 17 of 3 May\|t\|2\nPatient\|f\|\{phone\}\|request 18 of 3 May\|t\|1\n/m, 'erasure: the record');
 is($node->safe_psql('postgres', q{SELECT count(*) FROM pg_roles WHERE rolname !~ '^pg_' AND NOT rolsuper}),
 	'0', 'reference: its roles are dropped');
 

@@ -69,11 +69,12 @@ SELECT t.origin,
        l.id AS last_event_id,
        l.type AS last_event_type,
        l.position AS last_position,
-       l."timestamp" AS last_timestamp
+       l."timestamp" AS last_timestamp,
+       l.type OPERATOR(pg_catalog.=) '$erased' AND l.payload OPERATOR(pg_catalog.->>) 'eventIds' IS NULL AS erased
 FROM dugong.event_log f
 JOIN dugong.aggregate_types t ON t.id OPERATOR(pg_catalog.=) f.aggregate_type_id
 CROSS JOIN LATERAL (
-    SELECT e.sequence_number, e.id, e.type, e.position, e."timestamp"
+    SELECT e.sequence_number, e.id, e.type, e.position, e."timestamp", e.payload
     FROM dugong.event_log e
     WHERE e.aggregate_id OPERATOR(pg_catalog.=) f.aggregate_id
       AND e.aggregate_type_id OPERATOR(pg_catalog.=) f.aggregate_type_id
