@@ -24,6 +24,7 @@ SQL_PARTS = \
 	projection/projections.sql \
 	projection/subscriptions.sql \
 	observe/status.sql \
+	import/import.sql \
 	bank_account/fold.sql \
 	bank_account/commands.sql \
 	bank_account/query_model.sql \

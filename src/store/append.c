@@ -421,3 +421,38 @@ event_receive(LogRow *row)
 		append_done(row, 1);
 	return appended;
 }
+
+/*
+ * Refuses a row that event_import() must not get, whatever the log holds, and
+ * gives it its version.  The session's settings add nothing to it.
+ *
+ * Errors: UG008, 22004, 22023, 42704.
+ */
+void
+event_check_import(LogRow *row)
+{
+	check_row(row, true);
+	fill_version(row);
+	event_type_check(row);
+}
+
+/*
+ * Appends an event that was made elsewhere, as it is, with its id and
+ * timestamp.  It has passed event_check_import(), and its id is not in the log.
+ *
+ * head: the aggregate's last event, read under its lock, which the caller
+ * holds; becomes this one.
+ *
+ * No snapshot is taken: append_done() is not called.
+ *
+ * Errors: UG001, and 23505 if somebody uses its id at this moment.
+ */
+void
+event_import(Relation log, LogRow *row, AggregateHead *head)
+{
+	assign_place(log, row, head);
+	appends++;
+	(void) insert_row(log, row, false);
+	head->sequence_number++;
+	head->timestamp = DatumGetTimestampTz(log_row_value(row, LOG_TIMESTAMP));
+}
