@@ -92,7 +92,7 @@ typedef struct Expression
 	const char *text;
 } Expression;
 
-#define EXPRESSION_PREFIX "SELECT ("
+#define EXPRESSION_PREFIX "SELECT "
 
 /* The parser's place is one in the expression, not in the CALL. */
 static void
@@ -136,7 +136,7 @@ check_expression(const char *key, const char *text)
 	Node	   *statement;
 
 	error_context_stack = &callback;
-	statements = raw_parser(psprintf(EXPRESSION_PREFIX "%s\n)", text), RAW_PARSE_DEFAULT);
+	statements = raw_parser(psprintf(EXPRESSION_PREFIX "%s", text), RAW_PARSE_DEFAULT);
 	statement = list_length(statements) == 1 ? linitial_node(RawStmt, statements)->stmt : NULL;
 	if (statement == NULL || !IsA(statement, SelectStmt) || !is_bare((SelectStmt *) statement))
 		ereport(ERROR,
@@ -219,8 +219,7 @@ check_needed(const Source *source)
 			ereport(ERROR,
 					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 					 errmsg("nothing says what is the %s of an event", fields[needed[i]].key),
-					 errdetail("%s has neither a column \"%s\" nor a column \"%s\".", source->name,
-							   fields[needed[i]].key, fields[needed[i]].column),
+					 errdetail("%s has no column of that name.", source->name),
 					 errhint("Give it in the mapping.")));
 	if (source->order_by == NULL &&
 		(source->expressions[SOURCE_SEQUENCE_NUMBER] == NULL || source->expressions[SOURCE_TIMESTAMP] == NULL))

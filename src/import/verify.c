@@ -57,14 +57,14 @@ static const struct
 	int			sqlstate;
 	const char *what;
 }			kinds[NPROBLEMS] = {
-	{ERRCODE_NULL_VALUE_NOT_ALLOWED, "lack a value"},
-	{ERRCODE_UNDEFINED_OBJECT, "are of an aggregate type that does not exist"},
-	{ERRCODE_DUGONG_CORRUPT_STREAM, "do not follow their predecessor"},
-	{ERRCODE_DUGONG_CORRUPT_STREAM, "have no place of their own by order_by, or another one than by sequence number"},
-	{ERRCODE_DUGONG_EVENT_TYPE_MISMATCH, "are refused by the log"},
-	{ERRCODE_DUGONG_EVENT_ID_REUSED, "have an id that another one has, too"},
-	{ERRCODE_DUGONG_EVENT_ID_REUSED, "have an id that is in the log for another event"},
-	{ERRCODE_DUGONG_CONCURRENCY_CONFLICT, "are of an aggregate that has other events in the log"}
+	{ERRCODE_NULL_VALUE_NOT_ALLOWED, "Without a value that is needed"},
+	{ERRCODE_UNDEFINED_OBJECT, "Of an aggregate type that does not exist"},
+	{ERRCODE_DUGONG_CORRUPT_STREAM, "Not behind their predecessor"},
+	{ERRCODE_DUGONG_CORRUPT_STREAM, "Without a place of their own by order_by, or at another one than by sequence number"},
+	{ERRCODE_DUGONG_EVENT_TYPE_MISMATCH, "Refused by the log"},
+	{ERRCODE_DUGONG_EVENT_ID_REUSED, "With an id that another one has, too"},
+	{ERRCODE_DUGONG_EVENT_ID_REUSED, "With an id that is in the log for another event"},
+	{ERRCODE_DUGONG_CONCURRENCY_CONFLICT, "Of an aggregate that has other events in the log"}
 };
 
 typedef struct Problem
@@ -370,8 +370,8 @@ report_problems(const Verifier *verifier)
 			continue;
 		if (sqlstate == 0)
 			sqlstate = problem->sqlstate ? problem->sqlstate : kinds[i].sqlstate;
-		appendStringInfo(&detail, "%s" INT64_FORMAT " of " INT64_FORMAT " events %s:%s%s", detail.len > 0 ? "\n" : "",
-						 problem->count, verifier->verified->total, kinds[i].what, problem->named.data,
+		appendStringInfo(&detail, "%s%s: " INT64_FORMAT " of " INT64_FORMAT " events%s%s", detail.len > 0 ? "\n" : "",
+						 kinds[i].what, problem->count, verifier->verified->total, problem->named.data,
 						 problem->count > NAMED ? "\n    ..." : "");
 	}
 	if (sqlstate != 0)

@@ -148,6 +148,9 @@ SELECT dugong.create_projection('own_inline', 'Projected', event_handler => 'tre
 SELECT dugong.create_subscription('sub', '{Projected}', origin => 'here') \g /dev/null
 SELECT dugong.alter_projection(name, owner => 'regress_dugong_single') FROM unnest(ARRAY['own', 'own_inline']) AS name \g /dev/null
 SELECT dugong.alter_subscription('sub', owner => 'regress_dugong_single') \g /dev/null
+CREATE TABLE trespass.source (id uuid, origin text, "aggregateType" text, "aggregateId" text, "sequenceNumber" int, type text, payload jsonb, "timestamp" timestamptz);
+INSERT INTO trespass.source VALUES ('e0000000-0000-4000-8000-000000000010', 'here', 'Own', 'a', 1, 'Made', '{}', '2020-01-01');
+GRANT SELECT ON trespass.source TO regress_dugong_single, regress_dugong_attacker;
 CREATE TEMP TABLE calls AS SELECT * FROM (VALUES
     ('bank_account_apply(bank_account_state,dugong.domain_event)', $$SELECT public.bank_account_apply(NULL, pg_catalog.jsonb_populate_record(NULL::dugong.domain_event,
         '{"type": "AccountOpened", "aggregate_id": "a0000000-0000-4000-8000-00000000000a", "payload": {"owner": "A", "initialBalance": 1}}'))$$),
@@ -213,6 +216,7 @@ CREATE TEMP TABLE calls AS SELECT * FROM (VALUES
     ('dugong.drop_event_type(text,text,integer,text)', $$SELECT dugong.drop_event_type('Own', 'Made')$$),
     ('dugong.effects_of(uuid)', $$SELECT dugong.effects_of('e0000000-0000-4000-8000-000000000001')$$),
     ('dugong.event(uuid)', $$SELECT dugong.event('e0000000-0000-4000-8000-000000000001')$$),
+    ('dugong.import_events(regclass,jsonb,boolean,integer)', $$CALL dugong.import_events('trespass.source')$$),
     ('dugong.read_events(bigint,integer,text[],text[],uuid,boolean,boolean,text,text)', $$SELECT dugong.read_events(0, 10, '{BankAccount}', '{AccountOpened}')$$),
     ('dugong.receive_message(jsonb)', $$SELECT dugong.receive_message('{"origin": "elsewhere", "aggregateType": "Other", "type": "Made", "sequenceNumber": 1,
         "id": "e0000000-0000-4000-8000-000000000008", "aggregateId": "a0000000-0000-4000-8000-00000000000a", "tenantId": "t", "timestamp": "2020-01-01T00:00:00Z"}')$$),
@@ -255,13 +259,13 @@ SELECT is(pg_temp.outcome('regress_dugong_writer', command), '42501', 'writer: '
 FROM (
     SELECT format(command, object) FROM unnest(ARRAY['dugong.event_log', 'dugong.aggregate_types', 'dugong.event_types', 'dugong.home',
         'dugong.projections', 'dugong.checkpoints', 'dugong.checkpoint_holes', 'dugong.parked_aggregates', 'dugong.deliveries', 'dugong.projection_failures',
-        'dugong.rebuilds', 'dugong.stopped_workers', 'bank_account_query_model']) AS object,
+        'dugong.rebuilds', 'dugong.imports', 'dugong.stopped_workers', 'bank_account_query_model']) AS object,
     unnest(ARRAY['SELECT FROM %s', 'INSERT INTO %s DEFAULT VALUES', 'DELETE FROM %s', 'TRUNCATE %s CASCADE', 'LOCK %s',
         'SELECT FROM %s FOR UPDATE', 'CREATE TRIGGER t BEFORE INSERT ON %s EXECUTE FUNCTION suppress_redundant_updates_trigger()',
         'CREATE RULE r AS ON INSERT TO %s DO INSTEAD NOTHING', 'ALTER TABLE %s DISABLE TRIGGER ALL', 'ALTER TABLE %s OWNER TO regress_dugong_writer',
         'GRANT ALL ON %s TO regress_dugong_writer', 'DROP TABLE %s CASCADE', 'COMMENT ON TABLE %s IS ''x''', 'ALTER TABLE %s ENABLE ROW LEVEL SECURITY']) AS command
     UNION ALL
-    SELECT 'SELECT FROM dugong.' || view FROM unnest(ARRAY['projection_status', 'dead_letters', 'worker_status', 'rebuild_progress', 'consumed_messages', 'snapshots', 'subscription_status', 'outstanding_events']) AS view
+    SELECT 'SELECT FROM dugong.' || view FROM unnest(ARRAY['projection_status', 'dead_letters', 'worker_status', 'rebuild_progress', 'import_progress', 'consumed_messages', 'snapshots', 'subscription_status', 'outstanding_events']) AS view
     UNION ALL
     SELECT * FROM (VALUES
         ($$UPDATE dugong.event_log SET payload = NULL$$),
@@ -460,7 +464,7 @@ DECLARE
     object text;
 BEGIN
     FOREACH object IN ARRAY ARRAY['event_log', 'aggregate_types', 'event_types', 'projections', 'checkpoints', 'checkpoint_holes', 'home',
-        'parked_aggregates', 'projection_failures', 'rebuilds', 'stopped_workers'] LOOP
+        'parked_aggregates', 'projection_failures', 'rebuilds', 'imports', 'stopped_workers'] LOOP
         EXECUTE format('CREATE TABLE %s.%I (LIKE dugong.%2$I)', place, object);
         EXECUTE format('CREATE TRIGGER trap BEFORE INSERT OR UPDATE OR DELETE ON %s.%I EXECUTE FUNCTION hostile.trap_trigger()', place, object);
         EXECUTE format('GRANT ALL ON %s.%I TO PUBLIC', place, object);

@@ -91,6 +91,12 @@ like($out, qr/^t\|t\n1\nt\nMail\|ConfirmationSent$/m, 'broker: an append is link
 like($out, qr/^2\|leased\|2\|worker-1\|sooner\n1\|leased\|1\|\|\n0\n2\n1$/m, 'broker: a consumer with a name, which releases what it has');
 like($out, qr/^mail\|running\|\d+\|0\|1\|0\|0$/m, 'broker: the status');
 is($err, '', 'broker: no warning');
+($out, $err) = @{ $output{import} };
+like($out, qr/^Alice\|700$/m, 'import: the query model of what DugongJS has stored');
+like($out, qr/^public\.domain_events\|done\|2\|2$/m, 'import: progress');
+like($out, qr/^1\|Opened\|bb37ff80-51e1-5a11-bac0-866bf9977883\|\{"sourceAggregateId": "123"\}$/m, 'import: from Message DB');
+like($out, qr/^1\|OrderPlaced\|\{"total": 7\}\|\{"sourceEventId": "18", "sourceAggregateId": "K-101"\}\n2\|OrderPaid\|\|/m, 'import: a table of one\'s own');
+like($err, qr/Without a value that is needed: 2 of 5 events/, 'import: what is wrong is counted');
 is($node->safe_psql('postgres', q{SELECT count(*) FROM pg_roles WHERE rolname !~ '^pg_' AND NOT rolsuper}),
 	'0', 'reference: its roles are dropped');
 
