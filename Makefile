@@ -26,6 +26,7 @@ SQL_PARTS = \
 	projection/subscriptions.sql \
 	projection/erasure.sql \
 	observe/status.sql \
+	import/import.sql \
 	bank_account/fold.sql \
 	bank_account/commands.sql \
 	bank_account/query_model.sql \

@@ -19,7 +19,7 @@ EFFORTS = {
 
 # In this order; profile only in the full form, or when asked for
 COMPARISONS = ['notify', 'deposit', 'deposit_async_commit', 'append', 'bytes', 'wal', 'message_db', 'emmett', 'hot_account',
-               'long_stream', 'build', 'bulk', 'catch_up', 'lag', 'rebuild', 'memory', 'idle', 'large_log', 'profile']
+               'long_stream', 'build', 'bulk', 'import_events', 'catch_up', 'lag', 'rebuild', 'memory', 'idle', 'large_log', 'profile']
 
 
 def choose(effort):

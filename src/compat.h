@@ -140,4 +140,13 @@ typedef bool UpdatedIndexes;
 #define parse_type_string(string, type, typmod) parseTypeString(string, type, typmod, false)
 #endif
 
+/* 16 added: copy the value? */
+#if PG_VERSION_NUM >= 160000
+#define tuplesort_getdatum_compat(state, value, isnull, abbreviated) \
+	tuplesort_getdatum(state, true, true, value, isnull, abbreviated)
+#else
+#define tuplesort_getdatum_compat(state, value, isnull, abbreviated) \
+	tuplesort_getdatum(state, true, value, isnull, abbreviated)
+#endif
+
 #endif							/* DUGONG_COMPAT_H */

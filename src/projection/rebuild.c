@@ -49,7 +49,7 @@
 #include "util/identity.h"
 #include "util/ids.h"
 #include "util/plan.h"
-#include "util/private_lock.h"
+#include "util/progress.h"
 
 PG_FUNCTION_INFO_V1(dugong_rebuild_projection);
 
@@ -66,24 +66,6 @@ typedef struct Rebuild
 	text	   *tenant_id;		/* the last aggregate or row; NULL = none yet */
 	pg_uuid_t	id;
 } Rebuild;
-
-/*
- * Others see how far a transaction has come as the key of a lock: what it
- * writes they do not see before it commits.
- */
-static void
-show_progress(int64 done)
-{
-	static LOCKTAG shown;
-	LOCKTAG		tag = private_lock_tag(MyDatabaseId, LOCK_PROGRESS, (uint64) done);
-
-	if (done == 0)
-		shown.locktag_field4 = 0;	/* of an earlier one; it goes with its transaction */
-	if (shown.locktag_field4 != 0 && lock_held_by_me(&shown, ShareLock))
-		LockRelease(&shown, ShareLock, false);
-	if (LockAcquire(&tag, ShareLock, false, true) != LOCKACQUIRE_NOT_AVAIL)
-		shown = tag;
-}
 
 /* Looks an aggregate's last event up, for handlers and for what may be set aside. */
 static void

@@ -21,11 +21,6 @@
 #include "utils/memutils.h"
 #include "util/private_lock.h"
 
-/*
- * The lock table holds max_locks_per_transaction * max_connections locks for
- * all sessions together, 6,400 by default.
- */
-#define MAX_AGGREGATE_LOCKS 1000
 #define MAX_NEW_AGGREGATE_LOCKS 100
 
 /* Locks taken at each nesting level of subtransactions, and their sum. */
@@ -153,5 +148,29 @@ aggregate_lock_pair(const AggregateKey *one, const AggregateKey *other)
 
 	lock_one(Min(one_key, other_key));
 	lock_one(Max(one_key, other_key));
+	LockRelationOid(dugong_relid("event_log"), RowExclusiveLock);
+}
+
+static int
+compare_keys(const void *one, const void *other)
+{
+	uint64		a = *(const uint64 *) one;
+	uint64		b = *(const uint64 *) other;
+
+	return a < b ? -1 : a > b;
+}
+
+/* Locks as many, in the order of their lock keys. */
+void
+aggregate_lock_several(const AggregateKey *const *keys, int count)
+{
+	uint64	   *lock_keys = palloc(Max(count, 1) * sizeof(uint64));
+
+	for (int i = 0; i < count; i++)
+		lock_keys[i] = lock_key(keys[i]);
+	qsort(lock_keys, count, sizeof(uint64), compare_keys);
+	for (int i = 0; i < count; i++)
+		lock_one(lock_keys[i]);
+	pfree(lock_keys);
 	LockRelationOid(dugong_relid("event_log"), RowExclusiveLock);
 }

@@ -9,9 +9,16 @@
 
 #include "store/log.h"
 
+/*
+ * The lock table holds max_locks_per_transaction * max_connections locks for
+ * all sessions together, 6,400 by default.
+ */
+#define MAX_AGGREGATE_LOCKS 1000
+
 extern void aggregate_lock_init(void);
 extern void aggregate_lock_new(const AggregateKey *key);
 extern void aggregate_lock(const AggregateKey *key);
 extern void aggregate_lock_pair(const AggregateKey *one, const AggregateKey *other);
+extern void aggregate_lock_several(const AggregateKey *const *keys, int count);
 
 #endif							/* DUGONG_AGGREGATE_LOCK_H */

@@ -90,7 +90,8 @@ report_invalid(const char *what)
 typedef enum Source
 {
 	SOURCE_USER,
-	SOURCE_MESSAGE,				/* of another service */
+	SOURCE_TABLE,				/* another table that is imported */
+	SOURCE_MESSAGE,				/* another service */
 	SOURCE_DUGONG
 } Source;
 
@@ -107,7 +108,7 @@ check_reserved(const LogRow *row, Source source)
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("event type \"%s\" is reserved", text_to_cstring(type)),
 				 errdetail("Names of event types that begin with \"$\" are dugong's own.")));
-	if (source == SOURCE_USER && erasure_is_mark(log_row_value(row, LOG_METADATA), log_row_isnull(row, LOG_METADATA)))
+	if (source != SOURCE_MESSAGE && erasure_is_mark(log_row_value(row, LOG_METADATA), log_row_isnull(row, LOG_METADATA)))
 		report_invalid("key \"" ERASED_EVENT "\" of metadata is reserved");
 }
 
@@ -481,4 +482,39 @@ event_append_own(LogRow *row)
 {
 	(void) append(row, SOURCE_DUGONG, NULL);
 	append_done(row, 1);
+}
+
+/*
+ * Refuses a row that event_import() must not get, whatever the log holds, and
+ * gives it its version.  The session's settings add nothing to it.
+ *
+ * Errors: UG008, 22004, 22023, 42704.
+ */
+void
+event_check_import(LogRow *row)
+{
+	check_row(row, SOURCE_TABLE);
+	fill_version(row);
+	event_type_check(row);
+}
+
+/*
+ * Appends an event that was made elsewhere, as it is, with its id and
+ * timestamp.  It has passed event_check_import(), and its id is not in the log.
+ *
+ * head: the aggregate's last event, read under its lock, which the caller
+ * holds; becomes this one.
+ *
+ * No snapshot is taken: append_done() is not called.
+ *
+ * Errors: UG001, and 23505 if somebody uses its id at this moment.
+ */
+void
+event_import(Relation log, LogRow *row, AggregateHead *head)
+{
+	assign_place(log, row, head);
+	appends++;
+	(void) insert_row(log, row, false);
+	head->sequence_number++;
+	head->timestamp = DatumGetTimestampTz(log_row_value(row, LOG_TIMESTAMP));
 }

@@ -20,8 +20,9 @@ typedef enum PrivateLockClass
 	LOCK_PROJECTION = 0xD602,	/* key: hash of the projection's name */
 	LOCK_WORKER = 0xD603,		/* key: its number; a session lock of the live worker */
 	LOCK_WORKER_LAUNCH = 0xD604,	/* key 0; who is about to launch the worker */
-	LOCK_PROGRESS = 0xD606,		/* key: how much of a rebuild is done */
+	LOCK_PROGRESS = 0xD606,		/* key: how much of a rebuild or an import is done */
 	LOCK_MARKER = 0xD607,		/* key: a worker's number and place; a session lock */
+	LOCK_IMPORT = 0xD60A,		/* key: hash of the source's name */
 	LOCK_HORIZON = 0xD605		/* key: a position that all of the transaction's
 								 * are above */
 } PrivateLockClass;

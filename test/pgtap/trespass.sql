@@ -153,6 +153,9 @@ CREATE TABLE trespass.own_model (id uuid PRIMARY KEY);
 GRANT SELECT ON trespass.own_model TO regress_dugong_single, regress_dugong_attacker;
 SELECT dugong.create_aggregate_type('Shown', fold => 'dugong.row_fold(dugong.domain_event)', origin => 'here', external => false) \g /dev/null
 SELECT dugong.create_projection('own_model', 'Shown', 'trespass.own_model', origin => 'here') \g /dev/null
+CREATE TABLE trespass.source (id uuid, origin text, "aggregateType" text, "aggregateId" text, "sequenceNumber" int, type text, payload jsonb, "timestamp" timestamptz);
+INSERT INTO trespass.source VALUES ('e0000000-0000-4000-8000-000000000010', 'here', 'Own', 'a', 1, 'Made', '{}', '2020-01-01');
+GRANT SELECT ON trespass.source TO regress_dugong_single, regress_dugong_attacker;
 CREATE TEMP TABLE calls AS SELECT * FROM (VALUES
     ('dugong.verify_projection(text,integer,boolean)', $$SELECT dugong.verify_projection('own_model')$$),
     ('dugong.query_model_as_of(anyelement,timestamp with time zone,bigint)', $$SELECT dugong.query_model_as_of(NULL::trespass.own_model)$$),
@@ -223,6 +226,7 @@ CREATE TEMP TABLE calls AS SELECT * FROM (VALUES
     ('dugong.erase_payload(uuid,text[],text)', $$SELECT * FROM dugong.erase_payload('e0000000-0000-4000-8000-000000000002', '{a}', 'why')$$),
     ('dugong.is_skeleton(dugong.domain_event)', $$SELECT dugong.is_skeleton(pg_catalog.jsonb_populate_record(NULL::dugong.domain_event, '{"type": "Made"}'))$$),
     ('dugong.event(uuid)', $$SELECT dugong.event('e0000000-0000-4000-8000-000000000001')$$),
+    ('dugong.import_events(regclass,jsonb,boolean,integer)', $$CALL dugong.import_events('trespass.source')$$),
     ('dugong.read_events(bigint,integer,text[],text[],uuid,boolean,boolean,text,text)', $$SELECT dugong.read_events(0, 10, '{BankAccount}', '{AccountOpened}')$$),
     ('dugong.receive_message(jsonb)', $$SELECT dugong.receive_message('{"origin": "elsewhere", "aggregateType": "Other", "type": "Made", "sequenceNumber": 1,
         "id": "e0000000-0000-4000-8000-000000000008", "aggregateId": "a0000000-0000-4000-8000-00000000000a", "tenantId": "t", "timestamp": "2020-01-01T00:00:00Z"}')$$),
@@ -266,12 +270,13 @@ FROM (
     SELECT format(command, object) FROM unnest(ARRAY['dugong.event_log', 'dugong.aggregate_types', 'dugong.event_types', 'dugong.home',
         'dugong.projections', 'dugong.checkpoints', 'dugong.checkpoint_holes', 'dugong.parked_aggregates', 'dugong.deliveries', 'dugong.projection_failures',
         'dugong.rebuilds', 'dugong.erasure_log', 'dugong.stopped_workers', 'bank_account_query_model']) AS object,
+        'dugong.rebuilds', 'dugong.imports', 'dugong.stopped_workers', 'bank_account_query_model']) AS object,
     unnest(ARRAY['SELECT FROM %s', 'INSERT INTO %s DEFAULT VALUES', 'DELETE FROM %s', 'TRUNCATE %s CASCADE', 'LOCK %s',
         'SELECT FROM %s FOR UPDATE', 'CREATE TRIGGER t BEFORE INSERT ON %s EXECUTE FUNCTION suppress_redundant_updates_trigger()',
         'CREATE RULE r AS ON INSERT TO %s DO INSTEAD NOTHING', 'ALTER TABLE %s DISABLE TRIGGER ALL', 'ALTER TABLE %s OWNER TO regress_dugong_writer',
         'GRANT ALL ON %s TO regress_dugong_writer', 'DROP TABLE %s CASCADE', 'COMMENT ON TABLE %s IS ''x''', 'ALTER TABLE %s ENABLE ROW LEVEL SECURITY']) AS command
     UNION ALL
-    SELECT 'SELECT FROM dugong.' || view FROM unnest(ARRAY['projection_status', 'dead_letters', 'worker_status', 'rebuild_progress', 'consumed_messages', 'snapshots', 'subscription_status', 'outstanding_events']) AS view
+    SELECT 'SELECT FROM dugong.' || view FROM unnest(ARRAY['projection_status', 'dead_letters', 'worker_status', 'rebuild_progress', 'import_progress', 'consumed_messages', 'snapshots', 'subscription_status', 'outstanding_events']) AS view
     UNION ALL
     SELECT * FROM (VALUES
         ($$UPDATE dugong.event_log SET payload = NULL$$),
@@ -470,7 +475,7 @@ DECLARE
     object text;
 BEGIN
     FOREACH object IN ARRAY ARRAY['event_log', 'aggregate_types', 'event_types', 'projections', 'checkpoints', 'checkpoint_holes', 'home',
-        'parked_aggregates', 'projection_failures', 'rebuilds', 'stopped_workers'] LOOP
+        'parked_aggregates', 'projection_failures', 'rebuilds', 'imports', 'stopped_workers'] LOOP
         EXECUTE format('CREATE TABLE %s.%I (LIKE dugong.%2$I)', place, object);
         EXECUTE format('CREATE TRIGGER trap BEFORE INSERT OR UPDATE OR DELETE ON %s.%I EXECUTE FUNCTION hostile.trap_trigger()', place, object);
         EXECUTE format('GRANT ALL ON %s.%I TO PUBLIC', place, object);

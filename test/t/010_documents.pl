@@ -103,6 +103,12 @@ like($out, qr/^\{"name": "Ben"\}\|\{"\$erased": "keys"\}\nBen\|$/m, 'erasure: ke
 like($out, qr/^1\|\(Ben,,0\)\n.*^3\|$/ms, 'erasure: a fold in a query');
 like($out, qr/^old row versions\|.*^backups\|/ms, 'erasure: what is not reached');
 like($out, qr/^Patient\|t\|\|request 17 of 3 May\|t\|2\nPatient\|f\|\{phone\}\|request 18 of 3 May\|t\|1\n/m, 'erasure: the record');
+($out, $err) = @{ $output{import} };
+like($out, qr/^Alice\|700$/m, 'import: the query model of what DugongJS has stored');
+like($out, qr/^public\.domain_events\|done\|2\|2$/m, 'import: progress');
+like($out, qr/^1\|Opened\|bb37ff80-51e1-5a11-bac0-866bf9977883\|\{"sourceAggregateId": "123"\}$/m, 'import: from Message DB');
+like($out, qr/^1\|OrderPlaced\|\{"total": 7\}\|\{"sourceEventId": "18", "sourceAggregateId": "K-101"\}\n2\|OrderPaid\|\|/m, 'import: a table of one\'s own');
+like($err, qr/Without a value that is needed: 2 of 5 events/, 'import: what is wrong is counted');
 is($node->safe_psql('postgres', q{SELECT count(*) FROM pg_roles WHERE rolname !~ '^pg_' AND NOT rolsuper}),
 	'0', 'reference: its roles are dropped');
 
