@@ -269,8 +269,7 @@ SELECT is(pg_temp.outcome('regress_dugong_writer', command), '42501', 'writer: '
 FROM (
     SELECT format(command, object) FROM unnest(ARRAY['dugong.event_log', 'dugong.aggregate_types', 'dugong.event_types', 'dugong.home',
         'dugong.projections', 'dugong.checkpoints', 'dugong.checkpoint_holes', 'dugong.parked_aggregates', 'dugong.deliveries', 'dugong.projection_failures',
-        'dugong.rebuilds', 'dugong.erasure_log', 'dugong.stopped_workers', 'bank_account_query_model']) AS object,
-        'dugong.rebuilds', 'dugong.imports', 'dugong.stopped_workers', 'bank_account_query_model']) AS object,
+        'dugong.rebuilds', 'dugong.imports', 'dugong.erasure_log', 'dugong.stopped_workers', 'bank_account_query_model']) AS object,
     unnest(ARRAY['SELECT FROM %s', 'INSERT INTO %s DEFAULT VALUES', 'DELETE FROM %s', 'TRUNCATE %s CASCADE', 'LOCK %s',
         'SELECT FROM %s FOR UPDATE', 'CREATE TRIGGER t BEFORE INSERT ON %s EXECUTE FUNCTION suppress_redundant_updates_trigger()',
         'CREATE RULE r AS ON INSERT TO %s DO INSTEAD NOTHING', 'ALTER TABLE %s DISABLE TRIGGER ALL', 'ALTER TABLE %s OWNER TO regress_dugong_writer',
