@@ -170,6 +170,8 @@ read_event(Import *import, LogRow *event, Size *bytes)
 	if (!tuplestore_gettupleslot(import->verified.events, true, false, import->slot))
 		return false;
 	tuple = ExecCopySlotHeapTuple(import->slot);
+	/* What comes from the file is in the batch's memory, which goes before the slot. */
+	ExecClearTuple(import->slot);
 	*bytes += tuple->t_len;
 	heap_deform_tuple(tuple, import->source.desc, row.values, row.nulls);
 	(void) source_find_type(&import->source, &row, &type_id);
@@ -242,6 +244,7 @@ append_batch(Import *import)
 	Identity	before;
 	Relation	log;
 	Batch		batch;
+	uint64		appends;
 
 	if (!read_batch(import, &batch))
 		return false;
@@ -249,9 +252,13 @@ append_batch(Import *import)
 	identity_assume(&before, dugong_owner());
 	log = log_open(RowExclusiveLock);
 	read_heads(&batch, log);
+	appends = append_count();
 	for (int i = 0; i < batch.count; i++)
 	{
 		CHECK_FOR_INTERRUPTS();
+		/* What an inline projection's handler has appended may be behind one of the heads. */
+		if (append_count() != appends + i)
+			event_check_head(&batch.targets[i]->key, batch.targets[i]->head.sequence_number);
 		event_import(log, &batch.events[i], &batch.targets[i]->head);
 	}
 	table_close(log, NoLock);

@@ -274,7 +274,7 @@ find_uuids(const Source *source, bool *is_uuid)
 	plan = SPI_prepare(sql.data, 0, NULL);
 	if (plan == NULL)
 		elog(ERROR, "could not prepare \"%s\": %s", sql.data, SPI_result_code_string(SPI_result));
-	desc = linitial_node(CachedPlanSource, SPI_plan_get_plan_sources(plan))->resultDesc;
+	desc = ((CachedPlanSource *) linitial(SPI_plan_get_plan_sources(plan)))->resultDesc;
 	for (int i = 0; i < SOURCE_NFIELDS; i++)
 		is_uuid[i] = getBaseType(TupleDescAttr(desc, i)->atttypid) == UUIDOID;
 	SPI_freeplan(plan);

@@ -213,6 +213,10 @@ SELECT dugong.create_projection('handled', 'Thing', event_handler => 'on_event(d
 TRUNCATE handled;
 CALL dugong.import_events('happened', :'own'::jsonb || '{"origin": "''shop''", "namespace": "b0000000-0000-4000-8000-00000000000a"}');
 SELECT is((SELECT count(*) FROM handled), (SELECT count(*) FROM happened), 'an inline projection handles what is imported');
+CREATE OR REPLACE FUNCTION on_event(event dugong.domain_event) RETURNS void LANGUAGE sql AS $$
+    SELECT dugong.append_event('Thing', (event).aggregate_id, 'Answered', origin => 'shop') WHERE (event).type = 'Ordered' $$;
+SELECT matches(pg_temp.imports('happened', :'own'::jsonb || '{"origin": "''shop''", "namespace": "b0000000-0000-4000-8000-00000000000b"}'), '^UG001 .*not at the expected sequence number',
+    'a handler that appends to what is being imported');
 
 SET LOCAL transaction_read_only = on;
 SELECT is(pg_temp.answer($$ CALL dugong.import_events('domain_events') $$), '25006', 'not in a read-only transaction');

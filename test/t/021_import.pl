@@ -20,11 +20,11 @@ sub sql
 	return $node->safe_psql('shop', $sql);
 }
 
-# The import in a session of its own; returns it and its process id.
+# The import in a session of its own, with too little memory for what it keeps; returns it and its process id.
 sub start_import
 {
 	my $out = '';
-	my $session = IPC::Run::start([ 'psql', '-XAtq', '-d', $node->connstr('shop'), '-c', 'SELECT pg_backend_pid()', '-c', $import ],
+	my $session = IPC::Run::start([ 'psql', '-XAtq', '-d', $node->connstr('shop'), '-c', q{SET maintenance_work_mem = '1MB'}, '-c', 'SELECT pg_backend_pid()', '-c', $import ],
 		'<', \undef, '>', \$out, '2>', \my $err);
 	$session->pump until $out =~ /^(\d+)\n/;
 	return ($session, $1);
