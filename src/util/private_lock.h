@@ -22,6 +22,7 @@ typedef enum PrivateLockClass
 	LOCK_WORKER_LAUNCH = 0xD604,	/* key 0; who is about to launch the worker */
 	LOCK_PROGRESS = 0xD606,		/* key: how much of a rebuild is done */
 	LOCK_MARKER = 0xD607,		/* key: a worker's number and place; a session lock */
+	LOCK_TAG = 0xD610,			/* key: hash of a tag of events */
 	LOCK_HORIZON = 0xD605		/* key: a position that all of the transaction's
 								 * are above */
 } PrivateLockClass;
