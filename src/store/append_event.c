@@ -35,14 +35,30 @@ set_optional(LogRow *row, LogColumn column, FunctionCallInfo fcinfo, int number)
 		log_row_set(row, column, PG_GETARG_DATUM(number));
 }
 
+/* The aggregate type: where there is a condition it is a name and not a text, src/sql/store/tags.sql says why. */
+static char *
+type_argument(FunctionCallInfo fcinfo, bool is_name)
+{
+	char	   *name;
+
+	if (!is_name)
+		return arg_needed_name(fcinfo, 0, "aggregate type");
+	name = NameStr(*DatumGetName(arg_needed(fcinfo, 0, "aggregate type")));
+	if (name[0] == '\0')
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("aggregate type must not be empty")));
+	return name;
+}
+
 /*
  * Starts a row with what names its aggregate: arguments 0 and 1 are the
  * aggregate's type and id, tenant and tenant + 1 its tenant and origin.
  */
 static void
-set_aggregate(LogRow *row, FunctionCallInfo fcinfo, int tenant)
+set_aggregate(LogRow *row, FunctionCallInfo fcinfo, int tenant, bool is_name)
 {
-	char	   *type = arg_needed_name(fcinfo, 0, "aggregate type");
+	char	   *type = type_argument(fcinfo, is_name);
 
 	memset(row->nulls, true, sizeof(row->nulls));
 	log_row_set(row, LOG_AGGREGATE_TYPE_ID,
@@ -69,14 +85,6 @@ expected_argument(FunctionCallInfo fcinfo, int number)
 	return expected;
 }
 
-/* Where there is a condition, the aggregate type is a name and not a text: src/sql/store/tags.sql says why. */
-static void
-make_text_of_name(FunctionCallInfo fcinfo)
-{
-	if (!PG_ARGISNULL(0))
-		fcinfo->args[0].value = CStringGetTextDatum(NameStr(*PG_GETARG_NAME(0)));
-}
-
 /* if_none_match and after_position, which is the next argument. */
 static void
 condition_argument(AppendCondition *condition, FunctionCallInfo fcinfo, int number, const LogRow *row)
@@ -93,11 +101,11 @@ condition_argument(AppendCondition *condition, FunctionCallInfo fcinfo, int numb
  * triggered_by_event_id, triggered_by_user_id, event_timestamp)
  */
 static void
-set_event(LogRow *row, FunctionCallInfo fcinfo, int tenant)
+set_event(LogRow *row, FunctionCallInfo fcinfo, int tenant, bool is_name)
 {
 	int64		expected = expected_argument(fcinfo, 4);
 
-	set_aggregate(row, fcinfo, tenant);
+	set_aggregate(row, fcinfo, tenant, is_name);
 	log_row_set(row, LOG_TYPE, arg_needed(fcinfo, 2, "type"));
 	set_optional(row, LOG_PAYLOAD, fcinfo, 3);
 	if (expected >= 0)
@@ -117,7 +125,7 @@ dugong_append_event(PG_FUNCTION_ARGS)
 {
 	LogRow		row;
 
-	set_event(&row, fcinfo, 12);
+	set_event(&row, fcinfo, 12, false);
 	event_append(&row);
 	PG_RETURN_DATUM(domain_event_of_row(&row));
 }
@@ -129,8 +137,7 @@ dugong_append_event_if(PG_FUNCTION_ARGS)
 	LogRow		row;
 	AppendCondition condition;
 
-	make_text_of_name(fcinfo);
-	set_event(&row, fcinfo, 14);
+	set_event(&row, fcinfo, 14, true);
 	condition_argument(&condition, fcinfo, 12, &row);
 	event_append_if(&row, &condition);
 	PG_RETURN_DATUM(domain_event_of_row(&row));
@@ -302,9 +309,9 @@ append_rows(LogRow *rows, int count, int64 expected)
 
 /* What a call of append_events() is about: arguments 0, 1 and 4 to 8. */
 static void
-set_common(LogRow *common, FunctionCallInfo fcinfo, int tenant)
+set_common(LogRow *common, FunctionCallInfo fcinfo, int tenant, bool is_name)
 {
-	set_aggregate(common, fcinfo, tenant);
+	set_aggregate(common, fcinfo, tenant, is_name);
 	set_optional(common, LOG_METADATA, fcinfo, 4);
 	set_optional(common, LOG_CORRELATION_ID, fcinfo, 5);
 	set_optional(common, LOG_TRIGGERED_BY_EVENT_ID, fcinfo, 6);
@@ -362,7 +369,7 @@ dugong_append_events(PG_FUNCTION_ARGS)
 {
 	LogRow		common;
 
-	set_common(&common, fcinfo, 9);
+	set_common(&common, fcinfo, 9, false);
 	append_events(fcinfo, &common, NULL);
 	return (Datum) 0;
 }
@@ -374,8 +381,7 @@ dugong_append_events_if(PG_FUNCTION_ARGS)
 	LogRow		common;
 	AppendCondition condition;
 
-	make_text_of_name(fcinfo);
-	set_common(&common, fcinfo, 11);
+	set_common(&common, fcinfo, 11, true);
 	condition_argument(&condition, fcinfo, 9, &common);
 	append_events(fcinfo, &common, &condition);
 	return (Datum) 0;
