@@ -91,6 +91,10 @@ like($out, qr/^t\|t\n1\nt\nMail\|ConfirmationSent$/m, 'broker: an append is link
 like($out, qr/^2\|leased\|2\|worker-1\|sooner\n1\|leased\|1\|\|\n0\n2\n1$/m, 'broker: a consumer with a name, which releases what it has');
 like($out, qr/^mail\|running\|\d+\|0\|1\|0\|0$/m, 'broker: the status');
 is($err, '', 'broker: no warning');
+($out, $err) = @{ $output{consistency} };
+like($out, qr/^2\|1\|0\n1$/m, 'consistency: a decision, and an append on it');
+like($out, qr/^A-17$/m, 'consistency: the last one');
+like($err, qr/the course has changed: append condition does not hold/, 'consistency: a conflict is handled');
 is($node->safe_psql('postgres', q{SELECT count(*) FROM pg_roles WHERE rolname !~ '^pg_' AND NOT rolsuper}),
 	'0', 'reference: its roles are dropped');
 
