@@ -22,6 +22,7 @@
 #include "storage/lmgr.h"
 #include "store/aggregate_type.h"
 #include "store/domain_event.h"
+#include "store/event_tag.h"
 #include "store/event_type.h"
 #include "store/ownership.h"
 #include "utils/acl.h"
@@ -278,7 +279,8 @@ dugong_drop_aggregate_type(PG_FUNCTION_ARGS)
 
 	check_no_events(type);
 	change_registry(&delete_event_types, &id, NULL);
-	change_registry(&delete_tags, &id, NULL);
+	if (tags_exist())
+		change_registry(&delete_tags, &id, NULL);
 	change_registry(&delete_type, &id, NULL);
 	PG_RETURN_VOID();
 }

@@ -31,6 +31,7 @@
 #include "store/upcast.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
+#include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/numeric.h"
 #include "util/ids.h"
@@ -163,6 +164,13 @@ enter_row(int row)
 	MemoryContextSwitchTo(old);
 }
 
+/* Are the tables there?  They came with 0.2.0, and the library may be newer than the extension. */
+bool
+tags_exist(void)
+{
+	return OidIsValid(get_relname_relid("tag_declarations", dugong_namespace()));
+}
+
 static void
 ensure_declarations(void)
 {
@@ -170,9 +178,13 @@ ensure_declarations(void)
 		.sql = "SELECT aggregate_type_id, type, tags FROM dugong.tag_declarations ORDER BY aggregate_type_id, type COLLATE \"C\""
 	};
 
-	if (!watch.valid)
+	if (watch.valid)
+		return;
+	if (tags_exist())
 		table_watch_read(&watch, dugong_relid("tag_declarations"), dugong_owner(), &select_declarations,
 						 clear_declarations, enter_row);
+	else
+		clear_declarations();
 }
 
 /* All of them; they stay until the table changes, see tag_declarations_version(). */

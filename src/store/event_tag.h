@@ -36,6 +36,7 @@ typedef struct TagKeys
 } TagKeys;
 
 extern void event_tag_init(void);
+extern bool tags_exist(void);
 extern const TagDeclaration *tag_declarations(int *count);
 extern uint64 tag_declarations_version(void);
 extern TagPath *tag_paths_parse(Jsonb *tags, int *count);
