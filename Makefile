@@ -16,6 +16,7 @@ SQL_PARTS = \
 	store/read.sql \
 	store/message.sql \
 	store/row_event.sql \
+	store/tags.sql \
 	store/guard.sql \
 	aggregate/registry.sql \
 	aggregate/build.sql \

@@ -19,6 +19,7 @@
 #include "projection/suspect.h"
 #include "store/aggregate_lock.h"
 #include "store/aggregate_type.h"
+#include "store/event_tag.h"
 #include "store/event_type.h"
 #include "store/guard.h"
 #include "store/insert.h"
@@ -36,6 +37,7 @@ _PG_init(void)
 	names_init();
 	aggregate_type_init();
 	event_type_init();
+	event_tag_init();
 	fingerprint_init();
 	snapshot_init();
 	aggregate_lock_init();

@@ -11,6 +11,7 @@
 #include "access/table.h"
 #include "access/xact.h"
 #include "aggregate/fold.h"
+#include "aggregate/registry.h"
 #include "catalog/pg_proc.h"
 #include "catalog/pg_type.h"
 #include "commands/dbcommands.h"
@@ -22,6 +23,7 @@
 #include "store/aggregate_type.h"
 #include "store/domain_event.h"
 #include "store/erasure.h"
+#include "store/event_tag.h"
 #include "store/event_type.h"
 #include "store/ownership.h"
 #include "utils/acl.h"
@@ -190,8 +192,8 @@ dugong_create_aggregate_type(PG_FUNCTION_ARGS)
 }
 
 /* The type that the caller names and owns; 42704, 42P08, 42501. */
-static const AggregateType *
-own_type(FunctionCallInfo fcinfo, int name, int origin)
+const AggregateType *
+registry_own_type(FunctionCallInfo fcinfo, int name, int origin)
 {
 	const AggregateType *type;
 
@@ -213,7 +215,7 @@ dugong_alter_aggregate_type(PG_FUNCTION_ARGS)
 		.nargs = 7,
 		.argtypes = {INT4OID, TEXTOID, INT4OID, BOOLOID, TEXTOID, TEXTOID, TEXTARRAYOID}
 	};
-	const AggregateType *type = own_type(fcinfo, 0, 6);
+	const AggregateType *type = registry_own_type(fcinfo, 0, 6);
 	char	   *fold = fold_argument(fcinfo, 1);
 	Datum		depends_on = dependencies_argument(fcinfo, 4);
 	char	   *owner = owner_argument(fcinfo, 5);
@@ -268,11 +270,18 @@ dugong_drop_aggregate_type(PG_FUNCTION_ARGS)
 		.nargs = 1,
 		.argtypes = {INT4OID}
 	};
-	const AggregateType *type = own_type(fcinfo, 0, 1);
+	static SavedPlan delete_tags = {
+		.sql = "DELETE FROM dugong.tag_declarations WHERE aggregate_type_id OPERATOR(pg_catalog.=) $1",
+		.nargs = 1,
+		.argtypes = {INT4OID}
+	};
+	const AggregateType *type = registry_own_type(fcinfo, 0, 1);
 	Datum		id = Int32GetDatum(type->id);
 
 	check_no_events(type);
 	change_registry(&delete_event_types, &id, NULL);
+	if (tags_exist())
+		change_registry(&delete_tags, &id, NULL);
 	change_registry(&delete_type, &id, NULL);
 	PG_RETURN_VOID();
 }
@@ -367,7 +376,7 @@ dugong_create_event_type(PG_FUNCTION_ARGS)
 		.nargs = 5,
 		.argtypes = {INT4OID, TEXTOID, INT4OID, TEXTOID, TEXTOID}
 	};
-	const AggregateType *type = own_type(fcinfo, 0, 5);
+	const AggregateType *type = registry_own_type(fcinfo, 0, 5);
 	char	   *event_type = arg_needed_name(fcinfo, 1, "type");
 	int			version = DatumGetInt32(arg_needed(fcinfo, 2, "version"));
 	char	   *payload_type = payload_type_argument(fcinfo, 3);
@@ -395,7 +404,7 @@ dugong_drop_event_type(PG_FUNCTION_ARGS)
 		.nargs = 3,
 		.argtypes = {INT4OID, TEXTOID, INT4OID}
 	};
-	const AggregateType *type = own_type(fcinfo, 0, 3);
+	const AggregateType *type = registry_own_type(fcinfo, 0, 3);
 	char	   *event_type = arg_needed_name(fcinfo, 1, "type");
 	const EventType *declared = event_type_find(type->id, cstring_to_text(event_type));
 	int			version;

@@ -5,6 +5,8 @@
 SELECT pg_catalog.pg_extension_config_dump('dugong.aggregate_types',
     $$WHERE NOT (origin = 'BankingContext-AccountService' AND name = 'BankAccount')$$);
 SELECT pg_catalog.pg_extension_config_dump('dugong.event_types', '');
+SELECT pg_catalog.pg_extension_config_dump('dugong.tag_declarations', '');
+SELECT pg_catalog.pg_extension_config_dump('dugong.event_tags', '');
 SELECT pg_catalog.pg_extension_config_dump('dugong.event_log', '');
 SELECT pg_catalog.pg_extension_config_dump('dugong.event_log_position_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('dugong.projections', $$WHERE name <> 'bank_account'$$);
@@ -17,7 +19,7 @@ SELECT pg_catalog.pg_extension_config_dump('@extschema@.bank_account_query_model
 
 -- PUBLIC has nothing.  EXECUTE on a command is all that a user of it needs.
 REVOKE ALL ON ALL ROUTINES IN SCHEMA dugong FROM PUBLIC;
-REVOKE ALL ON TYPE dugong.domain_event, dugong.aggregate_change, dugong.aggregate_snapshots, dugong.snapshots, dugong.event_log, dugong.home, dugong.aggregate_types, dugong.event_types,
+REVOKE ALL ON TYPE dugong.domain_event, dugong.aggregate_change, dugong.aggregate_snapshots, dugong.snapshots, dugong.event_log, dugong.home, dugong.aggregate_types, dugong.event_types, dugong.tag_declarations, dugong.event_tags, dugong.declared_tags,
     dugong.projections, dugong.checkpoints, dugong.checkpoint_holes, dugong.parked_aggregates, dugong.deliveries, dugong.subscription_status, dugong.outstanding_events, dugong.projection_failures, dugong.rebuilds, dugong.stopped_workers, dugong.dead_letters, dugong.projection_status,
     dugong.worker_status, dugong.rebuild_progress, dugong.consumed_messages, dugong.imports, dugong.import_progress, dugong.domain_events, dugong.aggregates,
     @extschema@.bank_account_state, @extschema@.bank_account_query_model FROM PUBLIC;

@@ -6,9 +6,10 @@
  * either the aggregate's private lock or, past MAX_AGGREGATE_LOCKS aggregates,
  * SHARE ROW EXCLUSIVE on the log; and ROW EXCLUSIVE on the log in any case.
  *
- * Order: the aggregate's lock, then the log's, then the snapshot that the
- * state is read with.  The other way round, one who waits for an aggregate
- * would hold the log against him who escalates, and the two would deadlock.
+ * Order: the aggregate's lock, then those of tags (event_tag.c) in the order of
+ * their keys, then the log's, then the snapshot that the state is read with.
+ * The other way round, one who waits for an aggregate would hold the log
+ * against him who escalates, and the two would deadlock.
  */
 #include "postgres.h"
 
@@ -103,40 +104,95 @@ lock_key(const AggregateKey *key)
 }
 
 static void
-lock_one(uint64 key)
+lock_one(PrivateLockClass class, uint64 key, LOCKMODE mode)
 {
-	LOCKTAG		tag = private_lock_tag(MyDatabaseId, LOCK_AGGREGATE, key);
+	LOCKTAG		tag = private_lock_tag(MyDatabaseId, class, key);
 
 	if (taken >= MAX_AGGREGATE_LOCKS)
 	{
-		if (lock_held_by_me(&tag, ExclusiveLock))
+		if (lock_held_by_me(&tag, mode))
 			return;
 		LockRelationOid(dugong_relid("event_log"), ShareRowExclusiveLock);
 		return;
 	}
-	if (LockAcquire(&tag, ExclusiveLock, false, false) == LOCKACQUIRE_OK)
+	if (LockAcquire(&tag, mode, false, false) == LOCKACQUIRE_OK)
 		count_taken();
 }
 
+/* What the lock of a tag is known by. */
+uint64
+tag_lock_key(const pg_uuid_t *tag)
+{
+	uint64		key;
+
+	memcpy(&key, tag->data, sizeof(key));
+	return key;
+}
+
+void
+tag_locks_add(TagLocks *locks, const pg_uuid_t *tag, LOCKMODE mode)
+{
+	if (locks->count == locks->size)
+	{
+		locks->size = Max(16, locks->size * 2);
+		locks->locks = locks->locks ?
+			repalloc_huge(locks->locks, locks->size * sizeof(TagLock)) :
+			palloc(locks->size * sizeof(TagLock));
+	}
+	locks->locks[locks->count++] = (TagLock) {tag_lock_key(tag), mode};
+}
+
+/* By key, the stronger mode first. */
+static int
+compare_tag_locks(const void *one, const void *other)
+{
+	const TagLock *a = one;
+	const TagLock *b = other;
+
+	return a->key != b->key ? (a->key < b->key ? -1 : 1) : b->mode - a->mode;
+}
+
+/* Takes them in the order of their keys, so that two calls cannot deadlock. */
+void
+tag_locks_take(TagLocks *locks)
+{
+	if (locks->count > 1)
+		qsort(locks->locks, locks->count, sizeof(TagLock), compare_tag_locks);
+	for (int i = 0; i < locks->count; i++)
+		if (i == 0 || locks->locks[i].key != locks->locks[i - 1].key)
+			lock_one(LOCK_TAG, locks->locks[i].key, locks->locks[i].mode);
+}
+
 /*
- * For an aggregate that is about to be opened: its unique key decides, so the
+ * Waits until no other transaction decides on the aggregate, nor on tags.
+ *
+ * is_new: the aggregate is about to be opened: its unique key decides, so the
  * lock is not needed.  With it, who comes second is refused before he draws a
  * position; so it is taken while there are few.
  */
 void
-aggregate_lock_new(const AggregateKey *key)
+aggregate_lock_with_tags(const AggregateKey *key, bool is_new, TagLocks *tags)
 {
-	if (taken < MAX_NEW_AGGREGATE_LOCKS)
-		lock_one(lock_key(key));
+	if (!is_new || taken < MAX_NEW_AGGREGATE_LOCKS)
+		lock_one(LOCK_AGGREGATE, lock_key(key), ExclusiveLock);
+	tag_locks_take(tags);
 	LockRelationOid(dugong_relid("event_log"), RowExclusiveLock);
 }
 
-/* Waits until no other transaction decides on the aggregate. */
+void
+aggregate_lock_new(const AggregateKey *key)
+{
+	TagLocks	none = {0};
+
+	aggregate_lock_with_tags(key, true, &none);
+}
+
 void
 aggregate_lock(const AggregateKey *key)
 {
-	lock_one(lock_key(key));
-	LockRelationOid(dugong_relid("event_log"), RowExclusiveLock);
+	TagLocks	none = {0};
+
+	aggregate_lock_with_tags(key, false, &none);
 }
 
 /* Locks two aggregates, in the order of their lock keys. */
@@ -146,8 +202,8 @@ aggregate_lock_pair(const AggregateKey *one, const AggregateKey *other)
 	uint64		one_key = lock_key(one);
 	uint64		other_key = lock_key(other);
 
-	lock_one(Min(one_key, other_key));
-	lock_one(Max(one_key, other_key));
+	lock_one(LOCK_AGGREGATE, Min(one_key, other_key), ExclusiveLock);
+	lock_one(LOCK_AGGREGATE, Max(one_key, other_key), ExclusiveLock);
 	LockRelationOid(dugong_relid("event_log"), RowExclusiveLock);
 }
 
@@ -170,7 +226,7 @@ aggregate_lock_several(const AggregateKey *const *keys, int count)
 		lock_keys[i] = lock_key(keys[i]);
 	qsort(lock_keys, count, sizeof(uint64), compare_keys);
 	for (int i = 0; i < count; i++)
-		lock_one(lock_keys[i]);
+		lock_one(LOCK_AGGREGATE, lock_keys[i], ExclusiveLock);
 	pfree(lock_keys);
 	LockRelationOid(dugong_relid("event_log"), RowExclusiveLock);
 }

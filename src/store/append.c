@@ -12,6 +12,7 @@
  * - The sequence number is the predecessor's plus one, decided under the
  *   aggregate's lock and a snapshot of that moment.  A first event may do
  *   without the lock: then the unique key decides.
+ * - The locks of the event's tags are held, too (event_tag.c).
  * - Nothing is drawn for an event that is refused.
  *
  * A row that brings its own position is a restore (restore.c).
@@ -31,6 +32,7 @@
 #include "store/append.h"
 #include "store/context.h"
 #include "store/erasure.h"
+#include "store/event_tag.h"
 #include "store/event_type.h"
 #include "store/home.h"
 #include "store/horizon.h"
@@ -196,18 +198,33 @@ current_head(Relation log, const AggregateKey *key, int64 guess, AggregateHead *
 	require_not_erased(key, head);
 }
 
-/* Takes the lock of the row's aggregate. */
+/*
+ * Takes the locks that rows of one aggregate, and a condition, need; in an
+ * order that keeps two calls from a deadlock.
+ *
+ * is_new: the aggregate is expected not to be there; condition: may be NULL.
+ */
+void
+append_lock(const LogRow *rows, int count, const AggregateKey *key, bool is_new, const AppendCondition *condition)
+{
+	TagLocks	tags = {0};
+
+	for (int i = 0; i < count; i++)
+		event_tags_add_locks(&rows[i], &tags);
+	if (condition)
+		tag_query_add_locks(&condition->query, &tags);
+	aggregate_lock_with_tags(key, is_new, &tags);
+}
+
+/* The same for one row. */
 static void
-lock_stream(const LogRow *row)
+lock_stream(const LogRow *row, const AppendCondition *condition)
 {
 	AggregateKey key;
 
 	log_row_key(row, &key);
-	if (!log_row_isnull(row, LOG_SEQUENCE_NUMBER) &&
-		DatumGetInt64(log_row_value(row, LOG_SEQUENCE_NUMBER)) == 1)
-		aggregate_lock_new(&key);
-	else
-		aggregate_lock(&key);
+	append_lock(row, 1, &key, !log_row_isnull(row, LOG_SEQUENCE_NUMBER) &&
+				DatumGetInt64(log_row_value(row, LOG_SEQUENCE_NUMBER)) == 1, condition);
 }
 
 /*
@@ -261,6 +278,7 @@ dugong_event_assign(PG_FUNCTION_ARGS)
 	Relation	log;
 	LogRow		row;
 	LogRow		stored;
+	TagKeys		tags;
 
 	if (!CALLED_AS_TRIGGER(fcinfo) ||
 		!TRIGGER_FIRED_BEFORE(trigger->tg_event) ||
@@ -289,8 +307,10 @@ dugong_event_assign(PG_FUNCTION_ARGS)
 	fill_version(&row);
 	if (has_declared_form(&row, SOURCE_USER))
 		event_type_check(&row);
-	lock_stream(&row);
+	lock_stream(&row, NULL);
+	event_tags_lock(&row, &tags);
 	assign_place(log, &row, NULL);
+	event_tags_write(&tags, DatumGetInt64(log_row_value(&row, LOG_POSITION)));
 	appends++;
 	return PointerGetDatum(log_row_to_tuple(&row, trigger->tg_trigtuple, RelationGetDescr(log)));
 }
@@ -317,7 +337,9 @@ static bool
 append_checked(Relation log, LogRow *row, const AggregateHead *known)
 {
 	bool		has_id = !log_row_isnull(row, LOG_ID);
+	TagKeys		tags;
 
+	event_tags_lock(row, &tags);
 	for (;;)
 	{
 		LogRow		attempt = *row;
@@ -328,6 +350,7 @@ append_checked(Relation log, LogRow *row, const AggregateHead *known)
 		contested = has_id || DatumGetInt64(log_row_value(&attempt, LOG_SEQUENCE_NUMBER)) == 1;
 		if (insert_row(log, &attempt, contested))
 		{
+			event_tags_write(&tags, DatumGetInt64(log_row_value(&attempt, LOG_POSITION)));
 			*row = attempt;
 			return true;
 		}
@@ -341,9 +364,12 @@ append_checked(Relation log, LogRow *row, const AggregateHead *known)
 	}
 }
 
-/* known: the last event of an aggregate whose lock is held, or NULL. */
+/*
+ * known: the last event of an aggregate whose lock is held, or NULL.
+ * condition: NULL = none.
+ */
 static bool
-append(LogRow *row, Source source, const AggregateHead *known)
+append(LogRow *row, Source source, const AggregateHead *known, AppendCondition *condition)
 {
 	Relation	log;
 	LogRow		stored;
@@ -355,7 +381,7 @@ append(LogRow *row, Source source, const AggregateHead *known)
 		context_fill(row);
 	check_row(row, source);
 	if (known == NULL)
-		lock_stream(row);
+		lock_stream(row, condition);
 	log = log_open(RowExclusiveLock);
 	/* It may have been dropped while this waited for the locks. */
 	(void) aggregate_type_get(DatumGetInt32(log_row_value(row, LOG_AGGREGATE_TYPE_ID)));
@@ -369,6 +395,8 @@ append(LogRow *row, Source source, const AggregateHead *known)
 		fill_version(row);
 		if (has_declared_form(row, source))
 			event_type_check(row);
+		if (condition)
+			append_condition_check(condition, log);
 		appended = append_checked(log, row, known);
 	}
 	table_close(log, NoLock);
@@ -422,7 +450,18 @@ append_done(const LogRow *row, int64 count)
 bool
 event_append(LogRow *row)
 {
-	bool		appended = append(row, SOURCE_USER, NULL);
+	bool		appended = append(row, SOURCE_USER, NULL, NULL);
+
+	if (appended)
+		append_done(row, 1);
+	return appended;
+}
+
+/* The same on a condition, unless the event is in the log already.  Errors: UG001 if it does not hold. */
+bool
+event_append_if(LogRow *row, AppendCondition *condition)
+{
+	bool		appended = append(row, SOURCE_USER, NULL, condition);
 
 	if (appended)
 		append_done(row, 1);
@@ -430,7 +469,7 @@ event_append(LogRow *row)
 }
 
 /*
- * The same for a caller who sees to what append_done() would do.
+ * The same as event_append() for a caller who sees to what append_done() would do.
  *
  * known: the aggregate's last event, if he holds its lock and has read the
  * event since, under a snapshot that was taken under the lock; else NULL.
@@ -438,7 +477,7 @@ event_append(LogRow *row)
 bool
 event_append_behind(LogRow *row, const AggregateHead *known)
 {
-	return append(row, SOURCE_USER, known);
+	return append(row, SOURCE_USER, known, NULL);
 }
 
 /*
@@ -465,7 +504,7 @@ event_append_checked(LogRow *row)
 bool
 event_receive(LogRow *row)
 {
-	bool		appended = append(row, SOURCE_MESSAGE, NULL);
+	bool		appended = append(row, SOURCE_MESSAGE, NULL, NULL);
 
 	if (appended)
 		append_done(row, 1);
@@ -480,7 +519,7 @@ event_receive(LogRow *row)
 void
 event_append_own(LogRow *row)
 {
-	(void) append(row, SOURCE_DUGONG, NULL);
+	(void) append(row, SOURCE_DUGONG, NULL, NULL);
 	append_done(row, 1);
 }
 
@@ -512,9 +551,13 @@ event_check_import(LogRow *row)
 void
 event_import(Relation log, LogRow *row, AggregateHead *head)
 {
+	TagKeys		tags;
+
+	event_tags_lock(row, &tags);
 	assign_place(log, row, head);
 	appends++;
 	(void) insert_row(log, row, false);
+	event_tags_write(&tags, DatumGetInt64(log_row_value(row, LOG_POSITION)));
 	head->sequence_number++;
 	head->timestamp = DatumGetTimestampTz(log_row_value(row, LOG_TIMESTAMP));
 }

@@ -7,6 +7,7 @@
 
 #include "postgres.h"
 
+#include "store/append_condition.h"
 #include "store/log.h"
 
 extern void event_check(LogRow *row);
@@ -17,6 +18,9 @@ extern void append_set_hook(AppendHook hook);
 extern void append_done(const LogRow *row, int64 count);
 extern uint64 append_count(void);
 extern bool event_append(LogRow *row);
+extern bool event_append_if(LogRow *row, AppendCondition *condition);
+extern void append_lock(const LogRow *rows, int count, const AggregateKey *key, bool is_new,
+						const AppendCondition *condition);
 extern bool event_append_behind(LogRow *row, const AggregateHead *known);
 extern bool event_append_checked(LogRow *row);
 extern bool event_receive(LogRow *row);

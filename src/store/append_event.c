@@ -1,6 +1,8 @@
 /*
  * append_event.c
  *		dugong.append_event() and dugong.append_events().
+ *
+ * Each is there twice: the second takes a condition (append_condition.c).
  */
 #include "postgres.h"
 
@@ -8,7 +10,6 @@
 #include "errors.h"
 #include "funcapi.h"
 #include "miscadmin.h"
-#include "store/aggregate_lock.h"
 #include "store/aggregate_type.h"
 #include "store/append.h"
 #include "store/context.h"
@@ -25,6 +26,8 @@
 
 PG_FUNCTION_INFO_V1(dugong_append_event);
 PG_FUNCTION_INFO_V1(dugong_append_events);
+PG_FUNCTION_INFO_V1(dugong_append_event_if);
+PG_FUNCTION_INFO_V1(dugong_append_events_if);
 
 static void
 set_optional(LogRow *row, LogColumn column, FunctionCallInfo fcinfo, int number)
@@ -33,14 +36,30 @@ set_optional(LogRow *row, LogColumn column, FunctionCallInfo fcinfo, int number)
 		log_row_set(row, column, PG_GETARG_DATUM(number));
 }
 
+/* The aggregate type: where there is a condition it is a name and not a text, src/sql/store/tags.sql says why. */
+static char *
+type_argument(FunctionCallInfo fcinfo, bool is_name)
+{
+	char	   *name;
+
+	if (!is_name)
+		return arg_needed_name(fcinfo, 0, "aggregate type");
+	name = NameStr(*DatumGetName(arg_needed(fcinfo, 0, "aggregate type")));
+	if (name[0] == '\0')
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("aggregate type must not be empty")));
+	return name;
+}
+
 /*
  * Starts a row with what names its aggregate: arguments 0 and 1 are the
  * aggregate's type and id, tenant and tenant + 1 its tenant and origin.
  */
 static void
-set_aggregate(LogRow *row, FunctionCallInfo fcinfo, int tenant)
+set_aggregate(LogRow *row, FunctionCallInfo fcinfo, int tenant, bool is_name)
 {
-	char	   *type = arg_needed_name(fcinfo, 0, "aggregate type");
+	char	   *type = type_argument(fcinfo, is_name);
 
 	memset(row->nulls, true, sizeof(row->nulls));
 	log_row_set(row, LOG_AGGREGATE_TYPE_ID,
@@ -67,33 +86,66 @@ expected_argument(FunctionCallInfo fcinfo, int number)
 	return expected;
 }
 
+/* if_none_match and after_position, which is the next argument. */
+static void
+condition_argument(AppendCondition *condition, FunctionCallInfo fcinfo, int number, const LogRow *row)
+{
+	Jsonb	   *items = DatumGetJsonbP(arg_needed(fcinfo, number, "if_none_match"));
+
+	append_condition_make(condition, items, DatumGetTextPP(log_row_value(row, LOG_TENANT_ID)),
+						  PG_ARGISNULL(number + 1) ? 0 : PG_GETARG_INT64(number + 1));
+}
+
 /*
  * append_event(aggregate_type, aggregate_id, type, payload,
  * expected_sequence_number, event_id, version, metadata, correlation_id,
- * triggered_by_event_id, triggered_by_user_id, event_timestamp, tenant_id,
- * origin)
+ * triggered_by_event_id, triggered_by_user_id, event_timestamp)
  */
+static void
+set_event(LogRow *row, FunctionCallInfo fcinfo, int tenant, bool is_name)
+{
+	int64		expected = expected_argument(fcinfo, 4);
+
+	set_aggregate(row, fcinfo, tenant, is_name);
+	log_row_set(row, LOG_TYPE, arg_needed(fcinfo, 2, "type"));
+	set_optional(row, LOG_PAYLOAD, fcinfo, 3);
+	if (expected >= 0)
+		log_row_set(row, LOG_SEQUENCE_NUMBER, Int64GetDatum(expected + 1));
+	set_optional(row, LOG_ID, fcinfo, 5);
+	set_optional(row, LOG_VERSION, fcinfo, 6);
+	set_optional(row, LOG_METADATA, fcinfo, 7);
+	set_optional(row, LOG_CORRELATION_ID, fcinfo, 8);
+	set_optional(row, LOG_TRIGGERED_BY_EVENT_ID, fcinfo, 9);
+	set_optional(row, LOG_TRIGGERED_BY_USER_ID, fcinfo, 10);
+	set_optional(row, LOG_TIMESTAMP, fcinfo, 11);
+}
+
+/* append_event(... see set_event(), tenant_id, origin) */
 Datum
 dugong_append_event(PG_FUNCTION_ARGS)
 {
-	int64		expected = expected_argument(fcinfo, 4);
 	Identity	before;
 	LogRow		row;
 
-	set_aggregate(&row, fcinfo, 12);
-	log_row_set(&row, LOG_TYPE, arg_needed(fcinfo, 2, "type"));
-	set_optional(&row, LOG_PAYLOAD, fcinfo, 3);
-	if (expected >= 0)
-		log_row_set(&row, LOG_SEQUENCE_NUMBER, Int64GetDatum(expected + 1));
-	set_optional(&row, LOG_ID, fcinfo, 5);
-	set_optional(&row, LOG_VERSION, fcinfo, 6);
-	set_optional(&row, LOG_METADATA, fcinfo, 7);
-	set_optional(&row, LOG_CORRELATION_ID, fcinfo, 8);
-	set_optional(&row, LOG_TRIGGERED_BY_EVENT_ID, fcinfo, 9);
-	set_optional(&row, LOG_TRIGGERED_BY_USER_ID, fcinfo, 10);
-	set_optional(&row, LOG_TIMESTAMP, fcinfo, 11);
+	set_event(&row, fcinfo, 12, false);
 	identity_enter(&before);
 	event_append(&row);
+	identity_leave(&before);
+	PG_RETURN_DATUM(domain_event_of_row(&row));
+}
+
+/* append_event(... see set_event(), if_none_match, after_position, tenant_id, origin) */
+Datum
+dugong_append_event_if(PG_FUNCTION_ARGS)
+{
+	Identity	before;
+	LogRow		row;
+	AppendCondition condition;
+
+	set_event(&row, fcinfo, 14, true);
+	condition_argument(&condition, fcinfo, 12, &row);
+	identity_enter(&before);
+	event_append_if(&row, &condition);
 	identity_leave(&before);
 	PG_RETURN_DATUM(domain_event_of_row(&row));
 }
@@ -234,6 +286,15 @@ are_stored(LogRow *rows, int count)
 }
 
 static void
+check_condition(AppendCondition *condition)
+{
+	Relation	log = log_open(RowExclusiveLock);
+
+	append_condition_check(condition, log);
+	table_close(log, NoLock);
+}
+
+static void
 append_rows(LogRow *rows, int count, int64 expected)
 {
 	/* All or none: nothing is drawn if one is refused. */
@@ -253,55 +314,62 @@ append_rows(LogRow *rows, int count, int64 expected)
 		append_done(&rows[count - 1], count);
 }
 
-/* Locks the aggregate that common names, and makes rows its events: appended now, or by the call that this one repeats. */
+/* What a call of append_events() is about: arguments 0, 1 and 4 to 8. */
 static void
-append_or_find(const LogRow *common, LogRow *rows, int count, int64 expected)
+set_common(LogRow *common, FunctionCallInfo fcinfo, int tenant, bool is_name)
+{
+	set_aggregate(common, fcinfo, tenant, is_name);
+	set_optional(common, LOG_METADATA, fcinfo, 4);
+	set_optional(common, LOG_CORRELATION_ID, fcinfo, 5);
+	set_optional(common, LOG_TRIGGERED_BY_EVENT_ID, fcinfo, 6);
+	set_optional(common, LOG_TRIGGERED_BY_USER_ID, fcinfo, 7);
+	set_optional(common, LOG_TIMESTAMP, fcinfo, 8);
+}
+
+/*
+ * Locks what is needed, and makes rows the events of the aggregate that common
+ * names: appended now, or by the call that this one repeats.
+ */
+static void
+append_or_find(const LogRow *common, LogRow *rows, int count, int64 expected, AppendCondition *condition)
 {
 	AggregateKey key;
 
 	log_row_key(common, &key);
-	if (expected == 0)
-		aggregate_lock_new(&key);
-	else
-		aggregate_lock(&key);
+	append_lock(rows, count, &key, expected == 0, condition);
 	if (are_stored(rows, count))
 		return;
 	if (expected >= 0)
 		event_check_head(&key, expected);
+	if (condition)
+		check_condition(condition);
 	append_rows(rows, count, expected);
 }
 
 /*
  * append_events(aggregate_type, aggregate_id, events,
  * expected_sequence_number, metadata, correlation_id, triggered_by_event_id,
- * triggered_by_user_id, event_timestamp, tenant_id, origin)
+ * triggered_by_user_id, event_timestamp)
  *
- * Metadata is that of the events that bring none.
+ * Metadata is that of the events that bring none.  condition: may be NULL.
  */
-Datum
-dugong_append_events(PG_FUNCTION_ARGS)
+static void
+append_events(FunctionCallInfo fcinfo, const LogRow *common, AppendCondition *condition)
 {
 	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
 	int64		expected = expected_argument(fcinfo, 3);
 	Jsonb	   *events = DatumGetJsonbP(arg_needed(fcinfo, 2, "events"));
-	LogRow		common;
 	LogRow	   *rows;
 	int			count;
 	EventReader reader;
 	Identity	before;
 
 	InitMaterializedSRF(fcinfo, 0);
-	set_aggregate(&common, fcinfo, 9);
-	set_optional(&common, LOG_METADATA, fcinfo, 4);
-	set_optional(&common, LOG_CORRELATION_ID, fcinfo, 5);
-	set_optional(&common, LOG_TRIGGERED_BY_EVENT_ID, fcinfo, 6);
-	set_optional(&common, LOG_TRIGGERED_BY_USER_ID, fcinfo, 7);
-	set_optional(&common, LOG_TIMESTAMP, fcinfo, 8);
-	rows = read_elements(events, &common, &count);
+	rows = read_elements(events, common, &count);
 	check_distinct_ids(rows, count);
 
 	identity_enter(&before);
-	append_or_find(&common, rows, count, expected);
+	append_or_find(common, rows, count, expected, condition);
 	identity_leave(&before);
 
 	event_reader_open(&reader);
@@ -313,5 +381,28 @@ dugong_append_events(PG_FUNCTION_ARGS)
 		tuplestore_putvalues(result->setResult, result->setDesc, fields.values, fields.nulls);
 	}
 	event_reader_close(&reader);
+}
+
+/* append_events(... see append_events(), tenant_id, origin) */
+Datum
+dugong_append_events(PG_FUNCTION_ARGS)
+{
+	LogRow		common;
+
+	set_common(&common, fcinfo, 9, false);
+	append_events(fcinfo, &common, NULL);
+	return (Datum) 0;
+}
+
+/* append_events(... see append_events(), if_none_match, after_position, tenant_id, origin) */
+Datum
+dugong_append_events_if(PG_FUNCTION_ARGS)
+{
+	LogRow		common;
+	AppendCondition condition;
+
+	set_common(&common, fcinfo, 11, true);
+	condition_argument(&condition, fcinfo, 9, &common);
+	append_events(fcinfo, &common, &condition);
 	return (Datum) 0;
 }

@@ -17,12 +17,16 @@
  */
 #include "postgres.h"
 
+#include "access/table.h"
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
+#include "miscadmin.h"
 #include "store/erasure.h"
+#include "store/event_tag.h"
 #include "store/guard.h"
 #include "utils/builtins.h"
 #include "utils/jsonb.h"
+#include "utils/snapmgr.h"
 #include "util/jsonb_fields.h"
 #include "util/plan.h"
 
@@ -95,14 +99,55 @@ erasure_is_skeleton(const LogRow *row)
 		erasure_of_row(row) == ERASED_AGGREGATE;
 }
 
+/* Which events a statement changes: one, or those of an aggregate. */
+typedef struct Erased
+{
+	const pg_uuid_t *id;		/* NULL = all of key */
+	const AggregateKey *key;
+} Erased;
+
+/* Does something with the tags of each, as they are now. */
+static void
+for_each_tagged(const Erased *erased, void (*action) (const TagKeys *tags, int64 position))
+{
+	Relation	log;
+	Snapshot	snapshot;
+	LogScan		scan;
+
+	if (!tags_exist())
+		return;
+	log = log_open(AccessShareLock);
+	snapshot = snapshot_register_latest();
+	if (erased->id)
+		log_scan_id(&scan, log, erased->id, snapshot);
+	else
+		log_scan_stream(&scan, log, erased->key, 1, PG_INT64_MAX, ForwardScanDirection, snapshot);
+	while (log_scan_next(&scan))
+	{
+		LogRow		row;
+		TagKeys		tags;
+
+		CHECK_FOR_INTERRUPTS();
+		log_row_from_slot(&row, scan.slot);
+		event_tags(&row, &tags);
+		action(&tags, DatumGetInt64(log_row_value(&row, LOG_POSITION)));
+	}
+	log_scan_end(&scan);
+	UnregisterSnapshot(snapshot);
+	table_close(log, NoLock);
+}
+
+/* Changes events, and the index of tags with them: it tells of what was in the payload. */
 static int64
-change_log(SavedPlan *statement, Datum *values)
+change_log(SavedPlan *statement, Datum *values, const Erased *erased)
 {
 	int64		nrows;
 
+	for_each_tagged(erased, event_tags_delete);
 	SPI_connect();
 	nrows = guard_execute(statement, values);
 	SPI_finish();
+	for_each_tagged(erased, event_tags_write);
 	return nrows;
 }
 
@@ -122,7 +167,7 @@ erase_stream(const AggregateKey *key)
 	};
 	Datum		values[] = {UUIDPGetDatum(&key->id), Int32GetDatum(key->type_id), PointerGetDatum(key->tenant_id)};
 
-	return change_log(&update, values);
+	return change_log(&update, values, &(Erased) {.key = key});
 }
 
 /* Takes payload and metadata out of one event. */
@@ -137,7 +182,7 @@ erase_event(const pg_uuid_t *id)
 	};
 	Datum		value = UUIDPGetDatum(id);
 
-	change_log(&update, &value);
+	change_log(&update, &value, &(Erased) {.id = id});
 }
 
 /*
@@ -163,5 +208,5 @@ erase_keys(const pg_uuid_t *id, ArrayType *keys, bool keep_fields)
 	};
 	Datum		values[] = {UUIDPGetDatum(id), PointerGetDatum(keys), BoolGetDatum(keep_fields)};
 
-	change_log(&update, values);
+	change_log(&update, values, &(Erased) {.id = id});
 }

@@ -148,6 +148,12 @@ standby_horizon(void)
 	return isnull ? 0 : horizon;
 }
 
+static int64
+locked_position(const LockInstanceData *lock)
+{
+	return (int64) ((uint64) lock->locktag.locktag_field2 << 32 | lock->locktag.locktag_field3);
+}
+
 /*
  * A position such that a snapshot taken from now on sees every event at or
  * below it that will ever be, but for the caller's own later ones.
@@ -163,11 +169,38 @@ horizon_get(void)
 	horizon = horizon_last_drawn();
 	locks = GetLockStatusData();
 	for (int i = 0; i < locks->nelements; i++)
-	{
-		const LOCKTAG *tag = &locks->locks[i].locktag;
-
 		if (is_horizon_lock(&locks->locks[i]))
-			horizon = Min(horizon, (int64) ((uint64) tag->locktag_field2 << 32 | tag->locktag_field3));
-	}
+			horizon = Min(horizon, locked_position(&locks->locks[i]));
+	return horizon;
+}
+
+/* Has the holder of a lock one that matters?  Prepared transactions are taken for one. */
+static bool
+holder_matters(const LockData *locks, int pid, LockChoice matters, const void *arg)
+{
+	for (int i = 0; i < locks->nelements; i++)
+		if (locks->locks[i].pid == pid && locks->locks[i].holdMask != 0 && matters(&locks->locks[i], arg))
+			return true;
+	return false;
+}
+
+/*
+ * The same, of events whose transactions held a lock that matters before they
+ * drew their positions, and hold it until they end.
+ */
+int64
+horizon_get_of(LockChoice matters, const void *arg)
+{
+	int64		horizon;
+	LockData   *locks;
+
+	if (RecoveryInProgress())
+		return standby_horizon();
+	horizon = horizon_last_drawn();
+	locks = GetLockStatusData();
+	for (int i = 0; i < locks->nelements; i++)
+		if (is_horizon_lock(&locks->locks[i]) && locked_position(&locks->locks[i]) < horizon &&
+			holder_matters(locks, locks->locks[i].pid, matters, arg))
+			horizon = locked_position(&locks->locks[i]);
 	return horizon;
 }

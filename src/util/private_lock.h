@@ -23,6 +23,7 @@ typedef enum PrivateLockClass
 	LOCK_PROGRESS = 0xD606,		/* key: how much of a rebuild or an import is done */
 	LOCK_MARKER = 0xD607,		/* key: a worker's number and place; a session lock */
 	LOCK_IMPORT = 0xD60A,		/* key: hash of the source's name */
+	LOCK_TAG = 0xD610,			/* key: hash of a tag of events */
 	LOCK_HORIZON = 0xD605		/* key: a position that all of the transaction's
 								 * are above */
 } PrivateLockClass;

@@ -172,7 +172,7 @@ SELECT lives_ok($$ SELECT dugong.append_event('Echo', pg_temp.id('7'), 'X') $$, 
 -- Whose rights: the handler runs as the projection's owner, whoever appends
 CREATE ROLE regress_dugong_appender;
 GRANT USAGE ON SCHEMA dugong TO regress_dugong_appender;
-GRANT EXECUTE ON FUNCTION dugong.append_event TO regress_dugong_appender;
+GRANT EXECUTE ON FUNCTION dugong.append_event(text,uuid,text,jsonb,bigint,uuid,int,jsonb,uuid,uuid,text,timestamptz,text,text) TO regress_dugong_appender;
 CREATE FUNCTION who(event dugong.domain_event) RETURNS void LANGUAGE sql AS $$ SELECT see('who', current_user || ' for ' || session_user) $$;
 SELECT dugong.create_projection('who', 'Echo', event_handler => 'who(dugong.domain_event)', mode => 'inline', start_position => NULL);
 SET LOCAL ROLE regress_dugong_appender;

@@ -21,7 +21,7 @@ END $$;
 -- An error that is not the fold's fails the append, and all that its caller has done; who catches it has his own rights, no others
 CREATE ROLE dugong_clerk;
 GRANT USAGE ON SCHEMA dugong TO dugong_clerk;
-GRANT EXECUTE ON FUNCTION dugong.append_events, dugong.take_snapshot, dugong.check_event_types TO dugong_clerk;
+GRANT EXECUTE ON FUNCTION dugong.append_events(text, uuid, jsonb, bigint, jsonb, uuid, uuid, text, timestamptz, text, text), dugong.take_snapshot, dugong.check_event_types TO dugong_clerk;
 CREATE TABLE noted (what text);
 GRANT INSERT ON noted TO dugong_clerk;
 CREATE FUNCTION failing_apply(jsonb, dugong.domain_event) RETURNS jsonb LANGUAGE plpgsql AS $$

@@ -33,7 +33,7 @@ GRANT EXECUTE ON ALL ROUTINES IN SCHEMA dugong TO regress_dugong_attacker;
 GRANT EXECUTE ON FUNCTION dugong.create_aggregate_type, dugong.alter_aggregate_type, dugong.drop_aggregate_type,
     dugong.create_event_type, dugong.drop_event_type TO regress_dugong_developer;
 GRANT INSERT ON dugong.domain_events TO regress_dugong_writer;
-GRANT EXECUTE ON FUNCTION dugong.append_event, dugong.read_events TO regress_dugong_writer;
+GRANT EXECUTE ON FUNCTION dugong.append_event(text,uuid,text,jsonb,bigint,uuid,int,jsonb,uuid,uuid,text,timestamptz,text,text), dugong.read_events TO regress_dugong_writer;
 GRANT SELECT ON dugong.domain_events TO regress_dugong_reader;
 GRANT EXECUTE ON FUNCTION dugong.current_version, dugong.current_payload, dugong.read_events, dugong.event,
     dugong.aggregate_events, dugong.aggregate_type_id TO regress_dugong_reader;
@@ -140,6 +140,7 @@ SELECT dugong.create_aggregate_type('Own', fold => 'dugong.row_fold(dugong.domai
 SELECT dugong.create_aggregate_type('Other', origin => 'elsewhere') \g /dev/null
 SELECT dugong.alter_aggregate_type('Own', owner => 'regress_dugong_single', origin => 'here') \g /dev/null
 SELECT dugong.create_event_type('Own', 'Made') \g /dev/null
+SELECT dugong.declare_tags('Own', 'Tagged', '{}') \g /dev/null
 SELECT dugong.create_aggregate_type('Projected', origin => 'here', external => false) \g /dev/null
 CREATE FUNCTION trespass.on_event(dugong.domain_event) RETURNS void LANGUAGE plpgsql AS 'BEGIN END';
 CREATE FUNCTION trespass.on_reset() RETURNS void LANGUAGE plpgsql AS 'BEGIN END';
@@ -214,6 +215,13 @@ CREATE TEMP TABLE calls AS SELECT * FROM (VALUES
         $$SELECT dugong.append_event('BankAccount', 'a0000000-0000-4000-8000-00000000000a', 'Noted', '{"a": 1}', event_id => 'e0000000-0000-4000-8000-000000000007')$$),
     ('dugong.append_events(text,uuid,jsonb,bigint,jsonb,uuid,uuid,text,timestamp with time zone,text,text)',
         $$SELECT dugong.append_events('BankAccount', 'a0000000-0000-4000-8000-00000000000a', '[{"type": "Noted"}, {"type": "Noted"}]', 1)$$),
+    ('dugong.append_event(name,uuid,text,jsonb,bigint,uuid,integer,jsonb,uuid,uuid,text,timestamp with time zone,jsonb,bigint,text,text)',
+        $$SELECT dugong.append_event('Own', gen_random_uuid(), 'Tagged', if_none_match => '{"types": ["Tagged"]}')$$),
+    ('dugong.append_events(name,uuid,jsonb,bigint,jsonb,uuid,uuid,text,timestamp with time zone,jsonb,bigint,text,text)',
+        $$SELECT dugong.append_events('Own', gen_random_uuid(), '[{"type": "Tagged"}]', if_none_match => '{"types": ["Tagged"]}')$$),
+    ('dugong.declare_tags(text,text,jsonb,text)', $$SELECT dugong.declare_tags('Own', 'Made', '{"a": "a"}')$$),
+    ('dugong.drop_tags(text,text,text)', $$SELECT dugong.drop_tags('Own', 'Tagged')$$),
+    ('dugong.read_events_matching(jsonb,bigint,integer,boolean,text)', $$SELECT dugong.read_events_matching('{"types": ["Tagged"]}')$$),
     ('dugong.check_event_types()', $$SELECT dugong.check_event_types()$$),
     ('dugong.create_aggregate_type(text,regprocedure,integer,boolean,regprocedure[],text,boolean)', $$SELECT dugong.create_aggregate_type('New', origin => 'here')$$),
     ('dugong.create_event_type(text,text,integer,regtype,regprocedure,text)', $$SELECT dugong.create_event_type('Own', 'Built', origin => 'here')$$),
@@ -267,7 +275,7 @@ FROM (VALUES
     ($$SELECT dugong.read_events()$$)) AS v(command);
 SELECT is(pg_temp.outcome('regress_dugong_writer', command), '42501', 'writer: ' || command)
 FROM (
-    SELECT format(command, object) FROM unnest(ARRAY['dugong.event_log', 'dugong.aggregate_types', 'dugong.event_types', 'dugong.home',
+    SELECT format(command, object) FROM unnest(ARRAY['dugong.event_log', 'dugong.aggregate_types', 'dugong.event_types', 'dugong.tag_declarations', 'dugong.event_tags', 'dugong.home',
         'dugong.projections', 'dugong.checkpoints', 'dugong.checkpoint_holes', 'dugong.parked_aggregates', 'dugong.deliveries', 'dugong.projection_failures',
         'dugong.rebuilds', 'dugong.imports', 'dugong.erasure_log', 'dugong.stopped_workers', 'bank_account_query_model']) AS object,
     unnest(ARRAY['SELECT FROM %s', 'INSERT INTO %s DEFAULT VALUES', 'DELETE FROM %s', 'TRUNCATE %s CASCADE', 'LOCK %s',
@@ -275,7 +283,7 @@ FROM (
         'CREATE RULE r AS ON INSERT TO %s DO INSTEAD NOTHING', 'ALTER TABLE %s DISABLE TRIGGER ALL', 'ALTER TABLE %s OWNER TO regress_dugong_writer',
         'GRANT ALL ON %s TO regress_dugong_writer', 'DROP TABLE %s CASCADE', 'COMMENT ON TABLE %s IS ''x''', 'ALTER TABLE %s ENABLE ROW LEVEL SECURITY']) AS command
     UNION ALL
-    SELECT 'SELECT FROM dugong.' || view FROM unnest(ARRAY['projection_status', 'dead_letters', 'worker_status', 'rebuild_progress', 'import_progress', 'consumed_messages', 'snapshots', 'subscription_status', 'outstanding_events']) AS view
+    SELECT 'SELECT FROM dugong.' || view FROM unnest(ARRAY['projection_status', 'dead_letters', 'worker_status', 'rebuild_progress', 'import_progress', 'consumed_messages', 'snapshots', 'subscription_status', 'outstanding_events', 'declared_tags']) AS view
     UNION ALL
     SELECT * FROM (VALUES
         ($$UPDATE dugong.event_log SET payload = NULL$$),
@@ -302,8 +310,8 @@ FROM (
         ($$CREATE FUNCTION dugong.max(bigint) RETURNS bigint LANGUAGE sql AS 'SELECT 0'$$),
         ($$CREATE TABLE dugong.t ()$$),
         ($$CREATE OR REPLACE FUNCTION dugong.to_message(event dugong.domain_event) RETURNS jsonb LANGUAGE sql AS 'SELECT NULL::jsonb'$$),
-        ($$ALTER FUNCTION dugong.append_event SECURITY INVOKER$$),
-        ($$ALTER FUNCTION dugong.append_event SET search_path = public$$),
+        ($$ALTER FUNCTION dugong.append_event(text,uuid,text,jsonb,bigint,uuid,int,jsonb,uuid,uuid,text,timestamptz,text,text) SECURITY INVOKER$$),
+        ($$ALTER FUNCTION dugong.append_event(text,uuid,text,jsonb,bigint,uuid,int,jsonb,uuid,uuid,text,timestamptz,text,text) SET search_path = public$$),
         ($$CREATE CAST (dugong.domain_event AS text) WITH INOUT$$),
         ($$CREATE TEMP TABLE t (e dugong.domain_event)$$),
         ($$CREATE TEMP TABLE t (e bank_account_state)$$),

@@ -109,6 +109,10 @@ like($out, qr/^public\.domain_events\|done\|2\|2$/m, 'import: progress');
 like($out, qr/^1\|Opened\|bb37ff80-51e1-5a11-bac0-866bf9977883\|\{"sourceAggregateId": "123"\}$/m, 'import: from Message DB');
 like($out, qr/^1\|OrderPlaced\|\{"total": 7\}\|\{"sourceEventId": "18", "sourceAggregateId": "K-101"\}\n2\|OrderPaid\|\|/m, 'import: a table of one\'s own');
 like($err, qr/Without a value that is needed: 2 of 5 events/, 'import: what is wrong is counted');
+($out, $err) = @{ $output{consistency} };
+like($out, qr/^2\|1\|0\n1$/m, 'consistency: a decision, and an append on it');
+like($out, qr/^A-17$/m, 'consistency: the last one');
+like($err, qr/the course has changed: append condition does not hold/, 'consistency: a conflict is handled');
 is($node->safe_psql('postgres', q{SELECT count(*) FROM pg_roles WHERE rolname !~ '^pg_' AND NOT rolsuper}),
 	'0', 'reference: its roles are dropped');
 
