@@ -91,9 +91,12 @@ static void
 condition_argument(AppendCondition *condition, FunctionCallInfo fcinfo, int number, const LogRow *row)
 {
 	Jsonb	   *items = DatumGetJsonbP(arg_needed(fcinfo, number, "if_none_match"));
+	Identity	before;
 
+	identity_enter(&before);
 	append_condition_make(condition, items, DatumGetTextPP(log_row_value(row, LOG_TENANT_ID)),
 						  PG_ARGISNULL(number + 1) ? 0 : PG_GETARG_INT64(number + 1));
+	identity_leave(&before);
 }
 
 /*
