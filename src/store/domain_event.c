@@ -127,9 +127,9 @@ event_reader_record(EventReader *reader, const LogRow *row)
 	EventFields *fields = &reader->given;
 	ExpandedRecordHeader *record = reader->record;
 
-	if (record)
+	if (record && record->flat_size > 0)
 		free_replaced(reader);
-	else
+	if (record == NULL)
 	{
 		record = make_expanded_record_from_typeid(domain_event_typeid(), -1, reader->upcaster.context);
 		reader->record = record;
