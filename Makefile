@@ -11,6 +11,7 @@ SQL_PARTS = \
 	store/types.sql \
 	store/aggregate_types.sql \
 	store/log.sql \
+	store/tenants.sql \
 	store/view.sql \
 	store/append.sql \
 	store/read.sql \
@@ -23,7 +24,9 @@ SQL_PARTS = \
 	broker/publish.sql \
 	projection/projections.sql \
 	projection/subscriptions.sql \
+	projection/isolation.sql \
 	observe/status.sql \
+	observe/tenant_status.sql \
 	bank_account/fold.sql \
 	bank_account/commands.sql \
 	bank_account/query_model.sql \

@@ -22,6 +22,7 @@
 #include "store/guard.h"
 #include "store/insert.h"
 #include "store/restore.h"
+#include "store/tenant.h"
 #include "util/names.h"
 
 PG_MODULE_MAGIC;
@@ -35,6 +36,7 @@ _PG_init(void)
 	names_init();
 	aggregate_type_init();
 	event_type_init();
+	tenant_init();
 	fingerprint_init();
 	snapshot_init();
 	aggregate_lock_init();

@@ -143,7 +143,7 @@ note_event(void *arg, TupleTableSlot *slot)
 	batch->nread++;
 	log_row_from_slot(&row, slot);
 	log_row_key(&row, &key);
-	if (!projection_reads(batch->projection, key.type_id, DatumGetTextPP(log_row_value(&row, LOG_TYPE))) ||
+	if (!projection_reads(batch->projection, &row) ||
 		is_ahead(batch, &key, DatumGetInt64(log_row_value(&row, LOG_SEQUENCE_NUMBER))))
 		return;
 	change = work_find(&batch->work, &key, &found);
@@ -444,7 +444,7 @@ collect_parked(Batch *batch, const Parked *parked)
 
 		CHECK_FOR_INTERRUPTS();
 		log_row_from_slot(&row, scan.slot);
-		if (!projection_reads(batch->projection, parked->key.type_id, DatumGetTextPP(log_row_value(&row, LOG_TYPE))))
+		if (!projection_reads(batch->projection, &row))
 			continue;
 		change = work_find(&batch->work, &parked->key, &found);
 		work_note(change, &row, true);

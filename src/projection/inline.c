@@ -112,7 +112,7 @@ run_projection(const Projection *projection, List *events, Relation log, Snapsho
 		ExecStoreHeapTuple(event->tuple, slot, false);
 		log_row_from_slot(&row, slot);
 		log_row_key(&row, &key);
-		if (!projection_reads(projection, key.type_id, DatumGetTextPP(log_row_value(&row, LOG_TYPE))))
+		if (!projection_reads(projection, &row))
 			continue;
 		change = work_find(&work, &key, &found);
 		work_note(change, &row, !found);

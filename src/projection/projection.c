@@ -16,6 +16,8 @@
 #include "miscadmin.h"
 #include "projection/projection.h"
 #include "store/log.h"
+#include "store/tenant.h"
+#include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/inval.h"
 #include "utils/memutils.h"
@@ -223,14 +225,27 @@ projection_get(const char *name)
 	return projection;
 }
 
-/* Does it handle events of that type? */
+/*
+ * Does it get what belongs to a tenant?  If its owner sees that.  Errors:
+ * 42704 if he is gone: to pass over events then would lose them.
+ */
 bool
-projection_reads(const Projection *projection, int32 type_id, const text *event_type)
+projection_sees(const Projection *projection, const text *tenant_id)
 {
+	return !tenants_are_isolated() || tenant_is_seen(get_role_oid(projection->owner, false), tenant_id);
+}
+
+/* Does it handle an event? */
+bool
+projection_reads(const Projection *projection, const LogRow *row)
+{
+	const text *event_type;
 	ListCell   *cell;
 
-	if (!list_member_int(projection->type_ids, type_id))
+	if (!list_member_int(projection->type_ids, DatumGetInt32(log_row_value(row, LOG_AGGREGATE_TYPE_ID))) ||
+		!projection_sees(projection, DatumGetTextPP(log_row_value(row, LOG_TENANT_ID))))
 		return false;
+	event_type = DatumGetTextPP(log_row_value(row, LOG_TYPE));
 	if (projection->types == NIL)
 		return true;
 	foreach(cell, projection->types)

@@ -10,6 +10,7 @@
 #include "nodes/pg_list.h"
 #include "storage/lock.h"
 #include "store/aggregate_type.h"
+#include "store/log.h"
 #include "utils/timestamp.h"
 
 typedef enum ProjectionKind
@@ -55,7 +56,8 @@ extern void projection_init(void);
 extern List *projection_list(void);
 extern Projection *projection_find(const char *name);
 extern Projection *projection_get(const char *name);
-extern bool projection_reads(const Projection *projection, int32 type_id, const text *event_type);
+extern bool projection_sees(const Projection *projection, const text *tenant_id);
+extern bool projection_reads(const Projection *projection, const LogRow *row);
 extern bool projection_is_of_states(const Projection *projection);
 extern bool projection_is_run(const Projection *projection);
 extern bool projections_are_inline(int32 type_id);
