@@ -166,8 +166,8 @@ dugong_effects_of(PG_FUNCTION_ARGS)
 		.nargs = 2,
 		.argtypes = {UUIDOID, TEXTARRAYOID}
 	};
-	Datum		values[2] = {UUIDPGetDatum(arg_needed_uuid(fcinfo, 0, "event id"))};
-	bool		nulls[2] = {false};
+	Datum		values[2] = {PG_GETARG_DATUM(0)};
+	bool		nulls[2] = {PG_ARGISNULL(0)};
 	Output		output;
 	Identity	before;
 	Relation	log;

@@ -385,4 +385,5 @@ SELECT pg_catalog.pg_extension_config_dump('dugong.tenant_grants', '');
 SELECT pg_catalog.pg_extension_config_dump('dugong.tenant_isolation', '');
 REVOKE ALL ON FUNCTION dugong.tenant_isolation_changed(), dugong.grant_tenant(text, text), dugong.revoke_tenant(text, text),
     dugong.enable_tenant_isolation(), dugong.disable_tenant_isolation() FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION dugong.sees_tenant(text) TO PUBLIC;
 REVOKE ALL ON TYPE dugong.tenant_grants, dugong.tenant_isolation, dugong.tenant_status FROM PUBLIC;
