@@ -11,6 +11,9 @@
 #include "commands/trigger.h"
 #include "fmgr.h"
 #include "miscadmin.h"
+#include "nodes/makefuncs.h"
+#include "nodes/pathnodes.h"
+#include "nodes/supportnodes.h"
 #include "store/ownership.h"
 #include "store/tenant.h"
 #include "utils/acl.h"
@@ -22,6 +25,7 @@
 #include "util/names.h"
 
 PG_FUNCTION_INFO_V1(dugong_sees_tenant);
+PG_FUNCTION_INFO_V1(dugong_sees_tenant_support);
 PG_FUNCTION_INFO_V1(dugong_grant_tenant);
 PG_FUNCTION_INFO_V1(dugong_revoke_tenant);
 PG_FUNCTION_INFO_V1(dugong_tenant_isolation_changed);
@@ -31,6 +35,24 @@ Datum
 dugong_sees_tenant(PG_FUNCTION_ARGS)
 {
 	PG_RETURN_BOOL(tenant_is_seen(GetUserId(), PG_ARGISNULL(0) ? NULL : PG_GETARG_TEXT_PP(0)));
+}
+
+/*
+ * While tenants are not isolated, the planner leaves the question out: views
+ * cost what they would without it.  Such a plan goes when that changes, as if
+ * it read the table of the grants.
+ */
+Datum
+dugong_sees_tenant_support(PG_FUNCTION_ARGS)
+{
+	Node	   *request = (Node *) PG_GETARG_POINTER(0);
+	PlannerGlobal *plan;
+
+	if (!IsA(request, SupportRequestSimplify) || ((SupportRequestSimplify *) request)->root == NULL || tenants_are_isolated())
+		PG_RETURN_POINTER(NULL);
+	plan = ((SupportRequestSimplify *) request)->root->glob;
+	plan->relationOids = lappend_oid(plan->relationOids, dugong_relid("tenant_grants"));
+	PG_RETURN_POINTER(makeBoolConst(true, false));
 }
 
 /* 42501 unless the current user has the rights of the log's owner. */

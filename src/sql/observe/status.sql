@@ -17,6 +17,8 @@ LANGUAGE c STABLE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'dugong_is_preloaded
 COMMENT ON FUNCTION dugong.is_preloaded() IS 'is dugong in shared_preload_libraries?';
 
 CREATE VIEW dugong.dead_letters AS
+-- What is asked of the two together must not be asked of one of them before its tenant is looked at
+SELECT * FROM (
 SELECT a.projection,
        t.origin,
        t.name AS aggregate_type,
@@ -39,7 +41,6 @@ SELECT a.projection,
 FROM dugong.parked_aggregates a
 LEFT JOIN dugong.aggregate_types t ON t.id OPERATOR(pg_catalog.=) a.aggregate_type_id
 LEFT JOIN dugong.event_log e ON e.id OPERATOR(pg_catalog.=) a.event_id
-WHERE dugong.sees_tenant(a.tenant_id)
 UNION ALL
 SELECT d.subscription, t.origin, t.name, d.aggregate_id, d.tenant_id, d.event_id, e.type, d.position,
        d.sequence_number, w.last_sequence_number, d.attempts, d.first_failed_at, d.failed_at, NULL, true, d.sqlstate, d.reason, NULL, d.context
@@ -49,7 +50,8 @@ LEFT JOIN dugong.event_log e ON e.id OPERATOR(pg_catalog.=) d.event_id
 CROSS JOIN LATERAL (SELECT pg_catalog.max(x.sequence_number) AS last_sequence_number FROM dugong.deliveries x
     WHERE x.subscription OPERATOR(pg_catalog.=) d.subscription AND x.aggregate_id OPERATOR(pg_catalog.=) d.aggregate_id
     AND x.aggregate_type_id OPERATOR(pg_catalog.=) d.aggregate_type_id AND x.tenant_id OPERATOR(pg_catalog.=) d.tenant_id) w
-WHERE d.dead AND dugong.sees_tenant(d.tenant_id);
+WHERE d.dead
+) l WHERE dugong.sees_tenant(l.tenant_id);
 COMMENT ON VIEW dugong.dead_letters IS
     'aggregates that projections have set aside, with the error; given_up = not tried again by itself';
 
