@@ -115,6 +115,9 @@ tenants_are_isolated(void)
 		.sql = "SELECT g.role, g.tenant_id FROM dugong.tenant_isolation LEFT JOIN dugong.tenant_grants g ON true"
 	};
 
+	/* A transaction that holds all its locks would not hear of a tenant that is taken away meanwhile. */
+	if (isolated)
+		AcceptInvalidationMessages();
 	if (!watch.valid)
 	{
 		Oid			relid = get_relname_relid("tenant_grants", dugong_namespace());
