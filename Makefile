@@ -11,6 +11,7 @@ SQL_PARTS = \
 	store/types.sql \
 	store/aggregate_types.sql \
 	store/log.sql \
+	store/tenants.sql \
 	store/view.sql \
 	store/append.sql \
 	store/read.sql \
@@ -26,7 +27,9 @@ SQL_PARTS = \
 	projection/proof.sql \
 	projection/subscriptions.sql \
 	projection/erasure.sql \
+	projection/isolation.sql \
 	observe/status.sql \
+	observe/tenant_status.sql \
 	import/import.sql \
 	bank_account/fold.sql \
 	bank_account/commands.sql \

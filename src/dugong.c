@@ -24,6 +24,7 @@
 #include "store/guard.h"
 #include "store/insert.h"
 #include "store/restore.h"
+#include "store/tenant.h"
 #include "util/names.h"
 
 PG_MODULE_MAGIC;
@@ -38,6 +39,7 @@ _PG_init(void)
 	aggregate_type_init();
 	event_type_init();
 	event_tag_init();
+	tenant_init();
 	fingerprint_init();
 	snapshot_init();
 	aggregate_lock_init();

@@ -15,8 +15,8 @@
 #include "funcapi.h"
 #include "miscadmin.h"
 #include "store/aggregate_lock.h"
-#include "store/context.h"
 #include "store/domain_event.h"
+#include "store/tenant.h"
 #include "utils/builtins.h"
 #include "utils/datum.h"
 #include "utils/lsyscache.h"
@@ -43,7 +43,7 @@ key_arguments(FunctionCallInfo fcinfo, int first, int last, AggregateKey *key)
 
 	key->type_id = aggregate_type_by_name(arg_name(fcinfo, last), type)->id;
 	key->id = *arg_needed_uuid(fcinfo, first + 1, "aggregate id");
-	key->tenant_id = PG_ARGISNULL(last - 1) ? context_tenant_id() : PG_GETARG_TEXT_PP(last - 1);
+	key->tenant_id = tenant_argument(fcinfo, last - 1);
 }
 
 /* The state that is asked for: the living one, or the last that was. */
@@ -309,9 +309,11 @@ dugong_aggregate_history(PG_FUNCTION_ARGS)
 	Relation	log;
 	LogScan		scan;
 	Jsonb	   *before = NULL;
+	Identity	caller;
 
 	InitMaterializedSRF(fcinfo, 0);
 	key_arguments(fcinfo, 0, 3, &key);
+	identity_enter(&caller);
 	aggregate_init(&aggregate, &key);
 	event_reader_open(&reader);
 	/* The state before an event lives in one context, the state after it in the other. */
@@ -337,5 +339,6 @@ dugong_aggregate_history(PG_FUNCTION_ARGS)
 	log_scan_end(&scan);
 	table_close(log, NoLock);
 	event_reader_close(&reader);
+	identity_leave(&caller);
 	return (Datum) 0;
 }

@@ -28,8 +28,8 @@
 #include "miscadmin.h"
 #include "store/aggregate_lock.h"
 #include "store/append.h"
-#include "store/context.h"
 #include "store/ownership.h"
+#include "store/tenant.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/inval.h"
@@ -548,22 +548,25 @@ dugong_take_snapshot(PG_FUNCTION_ARGS)
 {
 	AggregateKey key;
 	Aggregate	aggregate;
-	bytea	   *state;
+	bytea	   *state = NULL;
+	Identity	before;
 
 	PreventCommandIfReadOnly("dugong.take_snapshot()");
 	key.type_id = aggregate_type_by_name(arg_name(fcinfo, 3), arg_needed_name(fcinfo, 0, "aggregate type"))->id;
 	key.id = *arg_needed_uuid(fcinfo, 1, "aggregate id");
-	key.tenant_id = PG_ARGISNULL(2) ? context_tenant_id() : PG_GETARG_TEXT_PP(2);
+	key.tenant_id = tenant_argument(fcinfo, 2);
+	identity_enter(&before);
 	aggregate_lock(&key);
 	aggregate_init(&aggregate, &key);
-	if (aggregate.type->snapshot_interval == 0)
-		PG_RETURN_BOOL(false);
-	aggregate_build_current(&aggregate);
-	state = snapshot_of(&aggregate);
-	if (state == NULL)
-		PG_RETURN_BOOL(false);
-	store(&aggregate, state);
-	PG_RETURN_BOOL(true);
+	if (aggregate.type->snapshot_interval > 0)
+	{
+		aggregate_build_current(&aggregate);
+		state = snapshot_of(&aggregate);
+		if (state)
+			store(&aggregate, state);
+	}
+	identity_leave(&before);
+	PG_RETURN_BOOL(state != NULL);
 }
 
 /* drop_snapshots(aggregate_type, origin): how many there were.  What an append is replacing is left to it. */
@@ -573,19 +576,17 @@ dugong_drop_snapshots(PG_FUNCTION_ARGS)
 	static SavedPlan delete_of_type = {
 		.sql = "DELETE FROM dugong.aggregate_snapshots WHERE ctid OPERATOR(pg_catalog.=) ANY (ARRAY("
 		"SELECT ctid FROM dugong.aggregate_snapshots WHERE aggregate_type_id OPERATOR(pg_catalog.=) $1 "
-		"FOR UPDATE SKIP LOCKED))",
-		.nargs = 1,
-		.argtypes = {INT4OID}
+		"AND ($2 IS NULL OR tenant_id OPERATOR(pg_catalog.=) ANY ($2)) FOR UPDATE SKIP LOCKED))",
+		.nargs = 2,
+		.argtypes = {INT4OID, TEXTARRAYOID}
 	};
-	Datum		id = Int32GetDatum(aggregate_type_by_name(arg_name(fcinfo, 1),
-														  arg_needed_name(fcinfo, 0, "aggregate type"))->id);
-	int64		count;
+	Datum		values[2];
+	bool		nulls[2] = {false};
 
 	PreventCommandIfReadOnly("dugong.drop_snapshots()");
-	SPI_connect();
-	count = plan_execute(&delete_of_type, &id, NULL, false);
-	SPI_finish();
-	PG_RETURN_INT64(count);
+	values[0] = Int32GetDatum(aggregate_type_by_name(arg_name(fcinfo, 1), arg_needed_name(fcinfo, 0, "aggregate type"))->id);
+	values[1] = tenants_seen(GetUserId(), &nulls[1]);
+	PG_RETURN_INT64(execute_as_owner(&delete_of_type, values, nulls));
 }
 
 /* Forgets the snapshot of an aggregate whose lock is held; how many there were. */
@@ -715,17 +716,20 @@ dugong_verify_snapshots(PG_FUNCTION_ARGS)
 {
 	static SavedPlan select_snapshots = {
 		.sql = "SELECT aggregate_id, tenant_id, sequence_number, state FROM dugong.aggregate_snapshots "
-		"WHERE aggregate_type_id OPERATOR(pg_catalog.=) $1 AND fingerprint OPERATOR(pg_catalog.=) $2",
-		.nargs = 2,
-		.argtypes = {INT4OID, INT8OID}
+		"WHERE aggregate_type_id OPERATOR(pg_catalog.=) $1 AND fingerprint OPERATOR(pg_catalog.=) $2 "
+		"AND ($3 IS NULL OR tenant_id OPERATOR(pg_catalog.=) ANY ($3))",
+		.nargs = 3,
+		.argtypes = {INT4OID, INT8OID, TEXTARRAYOID}
 	};
 	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
 	const AggregateType *type = aggregate_type_by_name(arg_name(fcinfo, 1), arg_needed_name(fcinfo, 0, "aggregate type"));
 	Verification verification = {.key = {.type_id = type->id}};
-	Datum		values[2];
+	Datum		values[3];
+	bool		all;
 	Portal		cursor;
 	MemoryContext context;
 	MemoryContext old;
+	Identity	before;
 
 	PreventCommandIfReadOnly("dugong.verify_snapshots()");
 	InitMaterializedSRF(fcinfo, 0);
@@ -733,12 +737,14 @@ dugong_verify_snapshots(PG_FUNCTION_ARGS)
 		return (Datum) 0;
 	values[0] = Int32GetDatum(type->id);
 	values[1] = Int64GetDatum(fingerprint_get(type));
+	values[2] = tenants_seen(GetUserId(), &all);
+	identity_assume(&before, dugong_owner());
 	verification.snapshot = RegisterSnapshot(GetTransactionSnapshot());
 	PushActiveSnapshot(verification.snapshot);
 	SPI_connect();
 	context = AllocSetContextCreate(CurrentMemoryContext, "dugong verification", ALLOCSET_DEFAULT_SIZES);
 	/* Read only: it takes the active snapshot, not a newer one. */
-	cursor = SPI_cursor_open(NULL, plan_get(&select_snapshots), values, NULL, true);
+	cursor = SPI_cursor_open(NULL, plan_get(&select_snapshots), values, all ? "  n" : NULL, true);
 	for (;;)
 	{
 		bool		isnull;
@@ -766,6 +772,7 @@ dugong_verify_snapshots(PG_FUNCTION_ARGS)
 	SPI_finish();
 	PopActiveSnapshot();
 	UnregisterSnapshot(verification.snapshot);
+	identity_restore(&before);
 	return (Datum) 0;
 }
 

@@ -28,6 +28,7 @@
 #include "store/insert.h"
 #include "store/log.h"
 #include "store/restore.h"
+#include "store/tenant.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 
@@ -39,6 +40,7 @@ typedef struct Mark
 	int			level;			/* subtransaction nesting level */
 	int64		position;		/* the last */
 	int64		count;			/* but for those sent one by one, message.c */
+	bool		hides;			/* tenants are isolated: everybody may listen, so nobody is told how much there is */
 } Mark;
 
 /* List of Mark, one per type and level, in TopTransactionContext */
@@ -102,7 +104,7 @@ sends(void)
 static bool
 sends_messages(void)
 {
-	return sends() && dugong_notify_payload == PAYLOAD_MESSAGE;
+	return sends() && dugong_notify_payload == PAYLOAD_MESSAGE && !tenants_are_isolated();
 }
 
 /* Called for each row that was inserted. */
@@ -120,6 +122,7 @@ mark_inserted(Relation log, HeapTuple tuple)
 		return;					/* a restore that loads the log first */
 	position = DatumGetInt64(heap_getattr(tuple, LOG_POSITION, desc, &isnull));
 	mark = mark_get(type, GetCurrentTransactionNestLevel());
+	mark->hides = tenants_are_isolated();
 	if (!sends_messages() || !message_note(type, tuple, log, position))
 		mark_add(mark, position, 1);
 	if (hook)
@@ -199,7 +202,7 @@ publish_mark(const Mark *mark)
 {
 	if (mark->count > 0)
 		publish_notify(mark->type->channel, "aggregateType", text_to_cstring(mark->type->name),
-					   mark->position, mark->count);
+					   mark->hides ? 0 : mark->position, mark->hides ? 0 : mark->count);
 }
 
 static void

@@ -21,6 +21,7 @@
 #include "projection/reader.h"
 #include "store/aggregate_type.h"
 #include "store/horizon.h"
+#include "store/tenant.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
@@ -97,6 +98,15 @@ prepare_place(const Checkpoint *checkpoint)
 	MemoryContextSwitchTo(old);
 }
 
+/* Everybody may listen to a channel: while tenants are isolated it says that there may be something, and not how much. */
+static void
+notify(const char *channel, const char *key, const char *name, int64 position, int64 count)
+{
+	bool		hides = tenants_are_isolated();
+
+	publish_notify(channel, key, name, hides ? 0 : position, hides ? 0 : count);
+}
+
 /* Says of every type that there may be something, and begins at what is settled. */
 void
 announce_begin(void)
@@ -111,7 +121,7 @@ announce_begin(void)
 	{
 		const AggregateType *type = lfirst(cell);
 
-		publish_notify(type->channel, "aggregateType", text_to_cstring(type->name), checkpoint.position, 0);
+		notify(type->channel, "aggregateType", text_to_cstring(type->name), checkpoint.position, 0);
 	}
 }
 
@@ -141,8 +151,8 @@ announce(void)
 		const AggregateType *type = aggregate_type_by_id(announcement->type_id);
 
 		if (type && dugong_notify != NOTIFY_OFF)
-			publish_notify(type->channel, "aggregateType", text_to_cstring(type->name),
-						   announcement->position, announcement->count);
+			notify(type->channel, "aggregateType", text_to_cstring(type->name),
+				   announcement->position, announcement->count);
 	}
 	prepare_place(&checkpoint);
 	UnregisterSnapshot(snapshot);
@@ -162,7 +172,7 @@ announce_projection(const char *name, int64 position, int64 count)
 	if (dugong_notify == NOTIFY_OFF)
 		return;
 	snprintf(channel, sizeof(channel), "projection-%s", name);
-	publish_notify(channel, "projection", name, position, count);
+	notify(channel, "projection", name, position, count);
 }
 
 /* The transaction has committed: what it has said is said. */

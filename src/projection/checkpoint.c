@@ -301,8 +301,7 @@ is_handled(const Checkpoint *checkpoint, const Projection *projection, const Log
 {
 	int64		position = DatumGetInt64(log_row_value(row, LOG_POSITION));
 
-	if (!projection_reads(projection, DatumGetInt32(log_row_value(row, LOG_AGGREGATE_TYPE_ID)),
-						  DatumGetTextPP(log_row_value(row, LOG_TYPE))))
+	if (!projection_reads(projection, row))
 		return false;
 	return projection->is_inline ||
 		(position > projection->start_position && position <= checkpoint->position &&

@@ -5,7 +5,8 @@
  * These functions run with the caller's rights, who becomes the owner: his are
  * the rights of the handlers.  He needs EXECUTE on them, must own the query
  * model's table, and, for an inline projection, which can make appends fail,
- * the aggregate types.  Whoever may create projections may read all events.
+ * the aggregate types.  Whoever may create projections may read all events, of
+ * the tenants that he sees.
  *
  * Whoever changes a projection holds its lock until he commits.
  */
@@ -26,16 +27,17 @@
 #include "projection/checkpoint.h"
 #include "projection/handler.h"
 #include "projection/inline.h"
+#include "projection/isolation.h"
 #include "projection/launch.h"
 #include "projection/mode.h"
 #include "projection/projection.h"
 #include "projection/query_model.h"
 #include "projection/suspect.h"
 #include "storage/lmgr.h"
-#include "store/context.h"
 #include "store/domain_event.h"
 #include "store/horizon.h"
 #include "store/ownership.h"
+#include "store/tenant.h"
 #include "utils/acl.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
@@ -407,6 +409,8 @@ dugong_create_projection(PG_FUNCTION_ARGS)
 	values[13] = CStringGetTextDatum(on_error);
 	values[14] = Int64GetDatum(start_argument(fcinfo, CREATE_START));
 	(void) execute_as_owner(&insert_projection, values, nulls);
+	if (kind == KIND_QUERY_MODEL)
+		isolation_protect(PG_GETARG_OID(CREATE_QUERY_MODEL));
 	if (strcmp(mode, "inline") == 0)
 		inline_catch_up(name);
 	wake_workers();
@@ -720,27 +724,31 @@ dugong_resume_projection(PG_FUNCTION_ARGS)
 	PG_RETURN_VOID();
 }
 
-/* retry_dead_letters(projection, aggregate_id): how many */
+/* retry_dead_letters(projection, aggregate_id): how many; of the session's tenant, or of all that the caller sees */
 Datum
 dugong_retry_dead_letters(PG_FUNCTION_ARGS)
 {
 	static SavedPlan set_due = {
 		.sql = "UPDATE dugong.parked_aggregates SET retry_at = pg_catalog.clock_timestamp(), attempts = 0 "
-		"WHERE projection OPERATOR(pg_catalog.=) $1 AND ($2 IS NULL OR aggregate_id OPERATOR(pg_catalog.=) $2)",
-		.nargs = 2,
-		.argtypes = {TEXTOID, UUIDOID}
+		"WHERE projection OPERATOR(pg_catalog.=) $1 AND ($2 IS NULL OR aggregate_id OPERATOR(pg_catalog.=) $2) "
+		"AND ($3 IS NULL OR tenant_id OPERATOR(pg_catalog.=) ANY ($3))",
+		.nargs = 3,
+		.argtypes = {TEXTOID, UUIDOID, TEXTARRAYOID}
 	};
 	static SavedPlan revive = {
 		.sql = "UPDATE dugong.deliveries SET dead = false, attempts = 0, consumer = NULL "
-		"WHERE subscription OPERATOR(pg_catalog.=) $1 AND dead AND ($2 IS NULL OR aggregate_id OPERATOR(pg_catalog.=) $2)",
-		.nargs = 2,
-		.argtypes = {TEXTOID, UUIDOID}
+		"WHERE subscription OPERATOR(pg_catalog.=) $1 AND dead AND ($2 IS NULL OR aggregate_id OPERATOR(pg_catalog.=) $2) "
+		"AND ($3 IS NULL OR tenant_id OPERATOR(pg_catalog.=) ANY ($3))",
+		.nargs = 3,
+		.argtypes = {TEXTOID, UUIDOID, TEXTARRAYOID}
 	};
 	Projection *projection = own_projection(fcinfo);
-	Datum		values[] = {CStringGetTextDatum(projection->name), PG_GETARG_DATUM(1)};
-	bool		nulls[] = {false, PG_ARGISNULL(1)};
-	int64		count = execute_as_owner(projection->kind == KIND_SUBSCRIPTION ? &revive : &set_due, values, nulls);
+	Datum		values[3] = {CStringGetTextDatum(projection->name), PG_GETARG_DATUM(1)};
+	bool		nulls[3] = {false, PG_ARGISNULL(1)};
+	int64		count;
 
+	values[2] = tenants_meant(&nulls[2]);
+	count = execute_as_owner(projection->kind == KIND_SUBSCRIPTION ? &revive : &set_due, values, nulls);
 	has_more_to_do(projection, count);
 	PG_RETURN_INT64(count);
 }
@@ -769,6 +777,6 @@ dugong_discard_dead_letter(PG_FUNCTION_ARGS)
 
 	values[0] = CStringGetTextDatum(projection->name);
 	values[1] = UUIDPGetDatum(arg_needed_uuid(fcinfo, 1, "aggregate id"));
-	values[2] = PointerGetDatum(PG_ARGISNULL(2) ? context_tenant_id() : PG_GETARG_TEXT_PP(2));
+	values[2] = PointerGetDatum(tenant_argument(fcinfo, 2));
 	PG_RETURN_INT64(execute_as_owner(projection->kind == KIND_SUBSCRIPTION ? &delete_dead : &delete_parked, values, NULL));
 }

@@ -35,6 +35,7 @@
 #include "projection/parked.h"
 #include "projection/reader.h"
 #include "store/ownership.h"
+#include "store/tenant.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
@@ -71,7 +72,7 @@ typedef struct Outstanding
 	AggregateKey key;
 	bool		taken;			/* some are leased now */
 	bool		blocked;		/* later ones are kept back */
-	bool		dead;			/* by a dead letter */
+	bool		dead;			/* by a dead letter, or because the caller sees nothing of it */
 } Outstanding;
 
 /* One pass through a subscription's deliveries. */
@@ -104,14 +105,16 @@ static const LogColumn column_sources[6] = {
 /*
  * Under the subscription's lock, in the current memory context.
  *
+ * caller: role that gets nothing of tenants that it does not see.
  * limit: at most so many are leased.
  * consumer: who will hold them; NULL = it does not say.
  */
 void
-lease_begin(Lease *lease, const Projection *subscription, int limit, text *consumer)
+lease_begin(Lease *lease, const Projection *subscription, Oid caller, int limit, text *consumer)
 {
 	memset(lease, 0, sizeof(*lease));
 	lease->subscription = subscription;
+	lease->caller = caller;
 	lease->consumer = consumer;
 	lease->limit = limit;
 	lease->context = CurrentMemoryContext;
@@ -129,7 +132,10 @@ find_aggregate(Lease *lease, const AggregateKey *key)
 		MemoryContext old = MemoryContextSwitchTo(lease->context);
 
 		aggregate->key.tenant_id = DatumGetTextPCopy(PointerGetDatum(key->tenant_id));
-		aggregate->taken = aggregate->blocked = aggregate->dead = false;
+		aggregate->taken = false;
+		/* What must not be delivered here waits for those who may have it. */
+		aggregate->blocked = aggregate->dead = !tenant_is_seen(lease->caller, key->tenant_id) ||
+			!projection_sees(lease->subscription, key->tenant_id);
 		MemoryContextSwitchTo(old);
 	}
 	return aggregate;
@@ -311,8 +317,7 @@ note(void *arg, TupleTableSlot *slot)
 
 	reading->nread++;
 	log_row_from_slot(&row, slot);
-	if (!projection_reads(lease->subscription, DatumGetInt32(log_row_value(&row, LOG_AGGREGATE_TYPE_ID)),
-						  DatumGetTextPP(log_row_value(&row, LOG_TYPE))))
+	if (!projection_reads(lease->subscription, &row))
 		return;
 	log_row_key(&row, &key);
 	aggregate = find_aggregate(lease, &key);
@@ -408,13 +413,13 @@ lease_read_on(Lease *lease)
 
 /* Is there anything to fetch, as the snapshot sees it? */
 bool
-lease_is_possible(const Projection *subscription, Relation log, Snapshot snapshot)
+lease_is_possible(const Projection *subscription, Oid caller, Relation log, Snapshot snapshot)
 {
 	Lease		lease;
 	Pass		pass = {.lease = &lease,.snapshot = snapshot,.now = GetCurrentTimestamp()};
 	Checkpoint	checkpoint;
 
-	lease_begin(&lease, subscription, 1, NULL);
+	lease_begin(&lease, subscription, caller, 1, NULL);
 	pass.table = table_open(dugong_relid("deliveries"), AccessShareLock);
 	run_pass(&pass);
 	table_close(pass.table, AccessShareLock);

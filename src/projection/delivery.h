@@ -16,6 +16,7 @@
 typedef struct Lease
 {
 	const Projection *subscription;
+	Oid			caller;			/* gets nothing of tenants that it does not see */
 	text	   *consumer;		/* or NULL */
 	int			limit;
 	MemoryContext context;
@@ -26,10 +27,10 @@ typedef struct Lease
 	int			allocated;
 } Lease;
 
-extern void lease_begin(Lease *lease, const Projection *subscription, int limit, text *consumer);
+extern void lease_begin(Lease *lease, const Projection *subscription, Oid caller, int limit, text *consumer);
 extern void lease_due(Lease *lease);
 extern bool lease_read_on(Lease *lease);
-extern bool lease_is_possible(const Projection *subscription, Relation log, Snapshot snapshot);
+extern bool lease_is_possible(const Projection *subscription, Oid caller, Relation log, Snapshot snapshot);
 extern bool delivery_refuse(const char *subscription, const pg_uuid_t *event_id, const char *consumer,
 							const Interval *retry_after, const char *reason, const ErrorData *error);
 extern int64 delivery_erase(const char *subscription, const AggregateKey *key, const pg_uuid_t *event_id);

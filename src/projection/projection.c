@@ -17,6 +17,8 @@
 #include "projection/projection.h"
 #include "store/erasure.h"
 #include "store/log.h"
+#include "store/tenant.h"
+#include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/inval.h"
 #include "utils/memutils.h"
@@ -224,14 +226,27 @@ projection_get(const char *name)
 	return projection;
 }
 
-/* Does it read events of that type?  Of an erasure everybody is told, whatever types he has asked for. */
+/*
+ * Does it get what belongs to a tenant?  If its owner sees that.  Errors:
+ * 42704 if he is gone: to pass over events then would lose them.
+ */
 bool
-projection_reads(const Projection *projection, int32 type_id, const text *event_type)
+projection_sees(const Projection *projection, const text *tenant_id)
 {
+	return !tenants_are_isolated() || tenant_is_seen(get_role_oid(projection->owner, false), tenant_id);
+}
+
+/* Does it read the event?  Of an erasure everybody is told, whatever types he has asked for. */
+bool
+projection_reads(const Projection *projection, const LogRow *row)
+{
+	const text *event_type;
 	ListCell   *cell;
 
-	if (!list_member_int(projection->type_ids, type_id))
+	if (!list_member_int(projection->type_ids, DatumGetInt32(log_row_value(row, LOG_AGGREGATE_TYPE_ID))) ||
+		!projection_sees(projection, DatumGetTextPP(log_row_value(row, LOG_TENANT_ID))))
 		return false;
+	event_type = DatumGetTextPP(log_row_value(row, LOG_TYPE));
 	if (projection->types == NIL || erasure_is_event(event_type))
 		return true;
 	foreach(cell, projection->types)
@@ -249,8 +264,7 @@ projection_reads(const Projection *projection, int32 type_id, const text *event_
 bool
 projection_handles(const Projection *projection, const LogRow *row)
 {
-	return projection_reads(projection, DatumGetInt32(log_row_value(row, LOG_AGGREGATE_TYPE_ID)),
-							DatumGetTextPP(log_row_value(row, LOG_TYPE))) &&
+	return projection_reads(projection, row) &&
 		(projection_is_of_states(projection) || !erasure_is_skeleton(row));
 }
 

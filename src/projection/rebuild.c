@@ -38,8 +38,8 @@
 #include "projection/run.h"
 #include "projection/work.h"
 #include "store/aggregate_lock.h"
-#include "store/context.h"
 #include "store/ownership.h"
+#include "store/tenant.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
@@ -96,6 +96,8 @@ collect_aggregates(Work *work, LogScan *scan, int limit, Rebuild *rebuild)
 		CHECK_FOR_INTERRUPTS();
 		log_row_from_slot(&row, scan->slot);
 		log_row_key(&row, &key);
+		if (!projection_sees(work->projection, key.tenant_id))
+			continue;
 		change = work_find(work, &key, &found);
 		note_head(work, change);
 		rebuild->id = change->key.id;
@@ -291,8 +293,10 @@ count_aggregates(const Projection *projection)
 	log_scan_first_events(&scan, log, linitial_int(projection->type_ids), NULL, NULL, snapshot);
 	while (log_scan_next(&scan))
 	{
+		bool		isnull;
+
 		CHECK_FOR_INTERRUPTS();
-		count++;
+		count += projection_sees(projection, DatumGetTextPP(slot_getattr(scan.slot, LOG_TENANT_ID, &isnull)));
 	}
 	log_scan_end(&scan);
 	UnregisterSnapshot(snapshot);
@@ -557,7 +561,7 @@ read_rows(Rebuild *rebuild, Work *work, int limit)
 	return work;
 }
 
-/* Deletes rows of aggregates that the log does not know; count: how many were looked at. */
+/* Deletes rows of aggregates that the log does not know, or the owner does not see; count: how many were looked at. */
 static void
 step_sweep(Rebuild *rebuild, int limit, int *count)
 {
@@ -577,7 +581,7 @@ step_sweep(Rebuild *rebuild, int limit, int *count)
 	while ((change = hash_seq_search(&seq)) != NULL)
 	{
 		note_head(&work, change);
-		if (change->last > 0)
+		if (change->last > 0 && projection_sees(rebuild->projection, change->key.tenant_id))
 			continue;
 		unknown[nunknown].key = change->key;
 		unknown[nunknown].state = (Datum) 0;
@@ -832,6 +836,10 @@ rebuild_one(const char *name, const pg_uuid_t *id, const text *tenant_id, bool a
 	key.type_id = linitial_int(projection->type_ids);
 	key.id = *id;
 	key.tenant_id = unconstify(text *, tenant_id);
+	if (!projection_sees(projection, tenant_id))
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("owner of projection \"%s\" does not see tenant \"%s\"", name, text_to_cstring(tenant_id))));
 	if (projection->is_inline)
 		aggregate_lock(&key);
 	rebuild_aggregate(projection, &key, !atomic);
@@ -845,6 +853,7 @@ dugong_rebuild_projection(PG_FUNCTION_ARGS)
 	bool		atomic = call_is_atomic(fcinfo);
 	char	   *name = arg_needed_name(fcinfo, 0, "projection");
 	bool		offline = !PG_ARGISNULL(3) && PG_GETARG_BOOL(3);
+	text	   *tenant_id = PG_ARGISNULL(1) ? NULL : tenant_argument(fcinfo, 2);
 	const Projection *projection = projection_get(name);
 
 	PreventCommandIfReadOnly("CALL dugong.rebuild_projection()");
@@ -869,8 +878,7 @@ dugong_rebuild_projection(PG_FUNCTION_ARGS)
 	if (!atomic)
 		SPI_commit();
 	if (!PG_ARGISNULL(1))
-		rebuild_one(pstrdup(name), PG_GETARG_UUID_P(1),
-					PG_ARGISNULL(2) ? context_tenant_id() : PG_GETARG_TEXT_PP(2), atomic);
+		rebuild_one(pstrdup(name), PG_GETARG_UUID_P(1), tenant_id, atomic);
 	else if (offline)
 		replay_offline(pstrdup(name));
 	else if (projection->reset_handler)

@@ -12,6 +12,7 @@
 #include "projection/batch.h"
 #include "projection/failure.h"
 #include "projection/run.h"
+#include "store/tenant.h"
 #include "util/args.h"
 #include "util/attempt.h"
 
@@ -111,6 +112,7 @@ dugong_run_projections(PG_FUNCTION_ARGS)
 	ListCell   *cell;
 
 	PreventCommandIfReadOnly("CALL dugong.run_projections()");
+	tenant_require_all("CALL dugong.run_projections()");
 	SPI_connect_ext(atomic ? 0 : SPI_OPT_NONATOMIC);
 	projections = projection_list();
 	/* Deferred triggers of who called us are none of the projections'. */

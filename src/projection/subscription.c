@@ -27,6 +27,7 @@
 #include "projection/failure.h"
 #include "store/domain_event.h"
 #include "store/ownership.h"
+#include "store/tenant.h"
 #include "tcop/pquery.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
@@ -200,11 +201,11 @@ put_events(ReturnSetInfo *result, const Lease *lease)
 
 /* Leases and gives out; false if there was nothing. */
 static bool
-fetch(ReturnSetInfo *result, const Projection *subscription, int limit, text *consumer, int *given)
+fetch(ReturnSetInfo *result, const Projection *subscription, Oid caller, int limit, text *consumer, int *given)
 {
 	Lease		lease;
 
-	lease_begin(&lease, subscription, limit, consumer);
+	lease_begin(&lease, subscription, caller, limit, consumer);
 	lease_due(&lease);
 	while (lease.count == 0 && lease_read_on(&lease))
 		continue;
@@ -220,6 +221,7 @@ dugong_fetch_events(PG_FUNCTION_ARGS)
 	int			limit = DatumGetInt32(arg_needed(fcinfo, 1, "max_events"));
 	text	   *consumer = consumer_argument(fcinfo, 2) ? PG_GETARG_TEXT_PP(2) : NULL;
 	const Projection *subscription = find_subscription(name);
+	Oid			caller = GetUserId();
 	int			given = 0;
 	Identity	before;
 
@@ -236,7 +238,7 @@ dugong_fetch_events(PG_FUNCTION_ARGS)
 		return (Datum) 0;
 	identity_assume(&before, dugong_owner());
 	/* What failed is due later, so this ends. */
-	while (given == 0 && fetch((ReturnSetInfo *) fcinfo->resultinfo, subscription, limit, consumer, &given))
+	while (given == 0 && fetch((ReturnSetInfo *) fcinfo->resultinfo, subscription, caller, limit, consumer, &given))
 		CHECK_FOR_INTERRUPTS();
 	identity_restore(&before);
 	return (Datum) 0;
@@ -249,19 +251,46 @@ dugong_ack(PG_FUNCTION_ARGS)
 	static SavedPlan delete = {
 		.sql = "DELETE FROM dugong.deliveries WHERE subscription OPERATOR(pg_catalog.=) $1 "
 		"AND event_id OPERATOR(pg_catalog.=) ANY ($2) AND attempts OPERATOR(pg_catalog.>) 0 "
-		"AND ($3 IS NULL OR consumer OPERATOR(pg_catalog.=) $3)",
-		.nargs = 3,
-		.argtypes = {TEXTOID, UUIDARRAYOID, TEXTOID}
+		"AND ($3 IS NULL OR consumer OPERATOR(pg_catalog.=) $3) AND ($4 IS NULL OR tenant_id OPERATOR(pg_catalog.=) ANY ($4))",
+		.nargs = 4,
+		.argtypes = {TEXTOID, UUIDARRAYOID, TEXTOID, TEXTARRAYOID}
 	};
 	char	   *name = arg_needed_name(fcinfo, 0, "subscription");
-	bool		nulls[3] = {false, false, consumer_argument(fcinfo, 2) == NULL};
-	Datum		values[3];
+	bool		nulls[4] = {false, false, consumer_argument(fcinfo, 2) == NULL};
+	Datum		values[4];
 
 	(void) find_subscription(name);
 	values[0] = CStringGetTextDatum(name);
 	values[1] = arg_needed(fcinfo, 1, "event_ids");
 	values[2] = PG_GETARG_DATUM(2);
+	values[3] = tenants_seen(GetUserId(), &nulls[3]);
 	PG_RETURN_INT64(execute_as_owner(&delete, values, nulls));
+}
+
+/* How often an outstanding event was delivered; -1 = it is not outstanding, or the current user does not see it. */
+static int
+outstanding_attempts(const char *subscription, const pg_uuid_t *event_id)
+{
+	static SavedPlan select_attempts = {
+		.sql = "SELECT attempts FROM dugong.deliveries WHERE subscription OPERATOR(pg_catalog.=) $1 "
+		"AND event_id OPERATOR(pg_catalog.=) $2 AND ($3 IS NULL OR tenant_id OPERATOR(pg_catalog.=) ANY ($3))",
+		.nargs = 3,
+		.argtypes = {TEXTOID, UUIDOID, TEXTARRAYOID}
+	};
+	bool		nulls[3] = {false};
+	Datum		values[3] = {CStringGetTextDatum(subscription), UUIDPGetDatum(event_id)};
+	Identity	before;
+	bool		isnull;
+	int			attempts = -1;
+
+	values[2] = tenants_seen(GetUserId(), &nulls[2]);
+	identity_assume(&before, dugong_owner());
+	SPI_connect();
+	if (plan_execute(&select_attempts, values, nulls, false) > 0)
+		attempts = DatumGetInt32(plan_result(0, 1, &isnull));
+	SPI_finish();
+	identity_restore(&before);
+	return attempts;
 }
 
 /* nack(subscription, event_id, reason, retry_after, consumer): was it delivered, to the consumer? */
@@ -277,6 +306,8 @@ dugong_nack(PG_FUNCTION_ARGS)
 
 	PreventCommandIfReadOnly("dugong.nack()");
 	(void) find_subscription(name);
+	if (outstanding_attempts(name, event_id) <= 0)
+		PG_RETURN_BOOL(false);
 	identity_assume(&before, dugong_owner());
 	refused = delivery_refuse(name, event_id, consumer, retry_after, arg_name(fcinfo, 2), NULL);
 	identity_restore(&before);
@@ -295,17 +326,17 @@ dugong_release(PG_FUNCTION_ARGS)
 	static SavedPlan update = {
 		.sql = "UPDATE dugong.deliveries d SET leased_until = NULL, consumer = NULL, attempts = d.attempts OPERATOR(pg_catalog.-) 1 "
 		"WHERE d.subscription OPERATOR(pg_catalog.=) $1 AND d.leased_until OPERATOR(pg_catalog.>) pg_catalog.clock_timestamp() "
-		"AND ($3 IS NULL OR d.consumer OPERATOR(pg_catalog.=) $3) "
+		"AND ($3 IS NULL OR d.consumer OPERATOR(pg_catalog.=) $3) AND ($4 IS NULL OR d.tenant_id OPERATOR(pg_catalog.=) ANY ($4)) "
 		"AND ($2 IS NULL OR EXISTS (SELECT FROM dugong.deliveries r WHERE r.subscription OPERATOR(pg_catalog.=) $1 "
 		"AND r.event_id OPERATOR(pg_catalog.=) ANY ($2) AND r.leased_until OPERATOR(pg_catalog.>) pg_catalog.clock_timestamp() "
 		"AND r.aggregate_id OPERATOR(pg_catalog.=) d.aggregate_id AND r.aggregate_type_id OPERATOR(pg_catalog.=) d.aggregate_type_id "
 		"AND r.tenant_id OPERATOR(pg_catalog.=) d.tenant_id AND r.position OPERATOR(pg_catalog.<=) d.position))",
-		.nargs = 3,
-		.argtypes = {TEXTOID, UUIDARRAYOID, TEXTOID}
+		.nargs = 4,
+		.argtypes = {TEXTOID, UUIDARRAYOID, TEXTOID, TEXTARRAYOID}
 	};
 	char	   *name = arg_needed_name(fcinfo, 0, "subscription");
-	bool		nulls[3] = {false, PG_ARGISNULL(1), consumer_argument(fcinfo, 2) == NULL};
-	Datum		values[3];
+	bool		nulls[4] = {false, PG_ARGISNULL(1), consumer_argument(fcinfo, 2) == NULL};
+	Datum		values[4];
 	int64		count;
 
 	if (nulls[1] && nulls[2])
@@ -316,6 +347,7 @@ dugong_release(PG_FUNCTION_ARGS)
 	values[0] = CStringGetTextDatum(name);
 	values[1] = PG_GETARG_DATUM(1);
 	values[2] = PG_GETARG_DATUM(2);
+	values[3] = tenants_seen(GetUserId(), &nulls[3]);
 	count = execute_as_owner(&update, values, nulls);
 	if (count > 0)
 		announce_projection(name, 0, count);
@@ -326,28 +358,13 @@ dugong_release(PG_FUNCTION_ARGS)
 Datum
 dugong_attempts(PG_FUNCTION_ARGS)
 {
-	static SavedPlan select_attempts = {
-		.sql = "SELECT attempts FROM dugong.deliveries WHERE subscription OPERATOR(pg_catalog.=) $1 "
-		"AND event_id OPERATOR(pg_catalog.=) $2",
-		.nargs = 2,
-		.argtypes = {TEXTOID, UUIDOID}
-	};
 	char	   *name = arg_needed_name(fcinfo, 0, "subscription");
-	Datum		values[2];
-	Identity	before;
-	bool		isnull = true;
-	int			attempts = 0;
+	pg_uuid_t  *event_id = arg_needed_uuid(fcinfo, 1, "event id");
+	int			attempts;
 
 	(void) find_subscription(name);
-	values[0] = CStringGetTextDatum(name);
-	values[1] = UUIDPGetDatum(arg_needed_uuid(fcinfo, 1, "event id"));
-	identity_assume(&before, dugong_owner());
-	SPI_connect();
-	if (plan_execute(&select_attempts, values, NULL, false) > 0)
-		attempts = DatumGetInt32(plan_result(0, 1, &isnull));
-	SPI_finish();
-	identity_restore(&before);
-	if (isnull)
+	attempts = outstanding_attempts(name, event_id);
+	if (attempts < 0)
 		PG_RETURN_NULL();
 	PG_RETURN_INT32(attempts);
 }
@@ -358,6 +375,7 @@ has_events(const Projection *subscription)
 {
 	MemoryContext context;
 	MemoryContext old;
+	Oid			caller = GetUserId();
 	Relation	log;
 	Snapshot	snapshot;
 	Identity	before;
@@ -371,7 +389,7 @@ has_events(const Projection *subscription)
 	snapshot = RegisterSnapshot(GetLatestSnapshot());
 	identity_assume(&before, dugong_owner());
 	PushActiveSnapshot(snapshot);
-	found = lease_is_possible(subscription, log, snapshot);
+	found = lease_is_possible(subscription, caller, log, snapshot);
 	PopActiveSnapshot();
 	identity_restore(&before);
 	UnregisterSnapshot(snapshot);

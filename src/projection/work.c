@@ -88,15 +88,25 @@ work_add_event(Work *work, TupleTableSlot *slot)
 }
 
 static int
+compare_texts(const text *one, const text *other)
+{
+	int			order = memcmp(VARDATA_ANY(one), VARDATA_ANY(other), Min(VARSIZE_ANY_EXHDR(one), VARSIZE_ANY_EXHDR(other)));
+
+	return order != 0 ? order : (int) VARSIZE_ANY_EXHDR(one) - (int) VARSIZE_ANY_EXHDR(other);
+}
+
+static int
 compare_changes(const void *one, const void *other)
 {
 	const Change *a = *(Change *const *) one;
 	const Change *b = *(Change *const *) other;
 
-	return memcmp(&a->key.id, &b->key.id, UUID_LEN);
+	int			order = memcmp(&a->key.id, &b->key.id, UUID_LEN);
+
+	return order != 0 ? order : compare_texts(a->key.tenant_id, b->key.tenant_id);
 }
 
-/* Those that are to be handled, in the order of their ids: everybody locks rows in that order. */
+/* Those that are to be handled, in the order of their ids and tenants: everybody locks rows in that order. */
 static Change **
 sorted_changes(Work *work, int *count)
 {

@@ -15,13 +15,17 @@ SELECT pg_catalog.pg_extension_config_dump('dugong.checkpoint_holes', '');
 SELECT pg_catalog.pg_extension_config_dump('dugong.parked_aggregates', '');
 SELECT pg_catalog.pg_extension_config_dump('dugong.deliveries', '');
 SELECT pg_catalog.pg_extension_config_dump('dugong.imports', '');
+SELECT pg_catalog.pg_extension_config_dump('dugong.tenant_grants', '');
+SELECT pg_catalog.pg_extension_config_dump('dugong.tenant_isolation', '');
 SELECT pg_catalog.pg_extension_config_dump('@extschema@.bank_account_query_model', '');
 
--- PUBLIC has nothing.  EXECUTE on a command is all that a user of it needs.
+-- PUBLIC has nothing, but for what store/tenants.sql says.  EXECUTE on a command is all that a user of it needs.
 REVOKE ALL ON ALL ROUTINES IN SCHEMA dugong FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION dugong.sees_tenant(text) TO PUBLIC;
 REVOKE ALL ON TYPE dugong.domain_event, dugong.aggregate_change, dugong.aggregate_snapshots, dugong.snapshots, dugong.event_log, dugong.home, dugong.aggregate_types, dugong.event_types, dugong.tag_declarations, dugong.event_tags, dugong.declared_tags,
     dugong.projections, dugong.checkpoints, dugong.checkpoint_holes, dugong.parked_aggregates, dugong.deliveries, dugong.subscription_status, dugong.outstanding_events, dugong.projection_failures, dugong.rebuilds, dugong.stopped_workers, dugong.dead_letters, dugong.projection_status,
     dugong.worker_status, dugong.rebuild_progress, dugong.consumed_messages, dugong.imports, dugong.import_progress, dugong.domain_events, dugong.aggregates,
+    dugong.tenant_grants, dugong.tenant_isolation, dugong.tenant_status,
     @extschema@.bank_account_state, @extschema@.bank_account_query_model FROM PUBLIC;
 REVOKE ALL ON FUNCTION @extschema@.bank_account_apply(@extschema@.bank_account_state, dugong.domain_event),
     @extschema@.bank_account_fold(dugong.domain_event),

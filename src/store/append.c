@@ -39,6 +39,7 @@
 #include "store/insert.h"
 #include "store/restore.h"
 #include "store/stored_event.h"
+#include "store/tenant.h"
 #include "utils/builtins.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
@@ -301,6 +302,8 @@ dugong_event_assign(PG_FUNCTION_ARGS)
 	}
 
 	context_fill(&row);
+	/* What follows is told to nobody but who may write to the tenant. */
+	(void) tenant_require(DatumGetTextPP(log_row_value(&row, LOG_TENANT_ID)));
 	check_row(&row, SOURCE_USER);
 	if (!log_row_isnull(&row, LOG_ID) && event_is_stored(log, &row, &stored))
 		return PointerGetDatum(NULL);

@@ -12,9 +12,9 @@
 #include "miscadmin.h"
 #include "store/aggregate_type.h"
 #include "store/append.h"
-#include "store/context.h"
 #include "store/domain_event.h"
 #include "store/stored_event.h"
+#include "store/tenant.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
 #include "utils/hsearch.h"
@@ -66,8 +66,7 @@ set_aggregate(LogRow *row, FunctionCallInfo fcinfo, int tenant, bool is_name)
 				Int32GetDatum(aggregate_type_by_name(arg_name(fcinfo, tenant + 1), type)->id));
 	log_row_set(row, LOG_AGGREGATE_ID,
 				UUIDPGetDatum(arg_needed_uuid(fcinfo, 1, "aggregate id")));
-	log_row_set(row, LOG_TENANT_ID, PG_ARGISNULL(tenant) ?
-				PointerGetDatum(context_tenant_id()) : PG_GETARG_DATUM(tenant));
+	log_row_set(row, LOG_TENANT_ID, PointerGetDatum(tenant_argument(fcinfo, tenant)));
 }
 
 /* The expected sequence number; -1 = any. */

@@ -18,12 +18,14 @@
 #include "store/event_type.h"
 #include "store/log.h"
 #include "store/payload.h"
+#include "store/tenant.h"
 #include "store/upcast.h"
 #include "utils/builtins.h"
 #include "utils/hsearch.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 #include "util/attempt.h"
+#include "util/identity.h"
 
 PG_FUNCTION_INFO_V1(dugong_check_event_types);
 
@@ -47,6 +49,7 @@ typedef struct Check
 	MemoryContext event_context;	/* reset for each event */
 	List	   *findings;
 	Upcaster	upcaster;
+	Oid			caller;			/* whose tenants' events are looked at */
 } Check;
 
 static Finding *
@@ -188,6 +191,8 @@ scan_log(Check *check)
 
 		CHECK_FOR_INTERRUPTS();
 		log_row_from_slot(&row, scan.slot);
+		if (!tenant_is_seen(check->caller, DatumGetTextPP(log_row_value(&row, LOG_TENANT_ID))))
+			continue;
 		type_id = DatumGetInt32(log_row_value(&row, LOG_AGGREGATE_TYPE_ID));
 		type = DatumGetTextPP(log_row_value(&row, LOG_TYPE));
 		finding = find_or_add(check, type_id, DatumGetInt32(log_row_value(&row, LOG_VERSION)), type);
@@ -236,15 +241,18 @@ Datum
 dugong_check_event_types(PG_FUNCTION_ARGS)
 {
 	MemoryContext old = CurrentMemoryContext;
-	Check		check = {0};
+	Check		check = {.caller = GetUserId()};
 	ListCell   *cell;
+	Identity	before;
 
 	InitMaterializedSRF(fcinfo, 0);
 	check.context = AllocSetContextCreate(old, "dugong check", ALLOCSET_DEFAULT_SIZES);
 	check.event_context = AllocSetContextCreate(old, "dugong event", ALLOCSET_DEFAULT_SIZES);
 	upcaster_init(&check.upcaster, check.context);
 	MemoryContextSwitchTo(check.context);
+	identity_enter(&before);
 	scan_log(&check);
+	identity_leave(&before);
 	foreach(cell, check.findings)
 		put_finding((ReturnSetInfo *) fcinfo->resultinfo, lfirst(cell));
 	MemoryContextSwitchTo(old);

@@ -6,15 +6,16 @@
 
 #include "guc.h"
 #include "store/context.h"
+#include "store/tenant.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
 #include "utils/jsonb.h"
 
-/* The tenant whose aggregates the session names; '' = none. */
+/* The tenant whose aggregates the current user names without saying it; '' = none.  Errors: 42501. */
 text *
 context_tenant_id(void)
 {
-	return cstring_to_text(dugong_tenant_id);
+	return dugong_tenant_id[0] == '\0' ? tenant_default() : tenant_require(cstring_to_text(dugong_tenant_id));
 }
 
 static void

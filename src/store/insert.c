@@ -88,7 +88,7 @@ table_is_own(Relation log)
 
 	if (triggers == NULL || triggers->numtriggers != OWN_TRIGGERS ||
 		constraints == NULL || constraints->num_check != OWN_CHECKS || constraints->has_generated_stored ||
-		log->rd_rules != NULL || log->rd_rel->relrowsecurity || !columns_are_own(RelationGetDescr(log)))
+		log->rd_rules != NULL || log->rd_rel->relforcerowsecurity || !columns_are_own(RelationGetDescr(log)))
 		return false;
 	for (int i = 0; i < OWN_TRIGGERS; i++)
 		if (!trigger_is_own(&triggers->triggers[i]))

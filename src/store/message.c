@@ -18,10 +18,12 @@
 #include "store/erasure.h"
 #include "store/message.h"
 #include "store/stored_event.h"
+#include "store/tenant.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
 #include "utils/timestamp.h"
 #include "util/args.h"
+#include "util/identity.h"
 #include "util/jsonb_fields.h"
 
 PG_FUNCTION_INFO_V1(dugong_receive_message);
@@ -171,12 +173,15 @@ dugong_receive_message(PG_FUNCTION_ARGS)
 {
 	Jsonb	   *message = DatumGetJsonbP(arg_needed(fcinfo, 0, "message"));
 	LogRow		row;
+	Identity	before;
 
 	if (!JB_ROOT_IS_OBJECT(message))
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("message must be a JSON object")));
 	read_message(&row, message);
+	(void) tenant_require(DatumGetTextPP(log_row_value(&row, LOG_TENANT_ID)));
+	identity_enter(&before);
 	if (!is_known(&row))
 	{
 		check_external(&row);
@@ -185,5 +190,6 @@ dugong_receive_message(PG_FUNCTION_ARGS)
 		else
 			event_receive(&row);
 	}
+	identity_leave(&before);
 	PG_RETURN_DATUM(domain_event_of_row(&row));
 }

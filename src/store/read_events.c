@@ -1,6 +1,9 @@
 /*
  * read_events.c
  *		Functions that read the log: of an aggregate, of all, by id.
+ *
+ * They find out which tenants their caller sees, and then read with the rights
+ * of the log's owner.
  */
 #include "postgres.h"
 
@@ -16,15 +19,19 @@
 #include "store/domain_event.h"
 #include "store/horizon.h"
 #include "store/log.h"
+#include "store/tenant.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 #include "util/args.h"
+#include "util/identity.h"
+#include "util/plan.h"
 
 PG_FUNCTION_INFO_V1(dugong_aggregate_events);
 PG_FUNCTION_INFO_V1(dugong_read_events);
 PG_FUNCTION_INFO_V1(dugong_event);
+PG_FUNCTION_INFO_V1(dugong_effects_of);
 PG_FUNCTION_INFO_V1(dugong_aggregate_ids);
 
 /* Where the events of one call go. */
@@ -33,9 +40,11 @@ typedef struct Output
 	ReturnSetInfo *result;
 	EventReader reader;
 	MemoryContext event_context;	/* reset for each event */
+	Identity	caller;
 	int64		left;			/* rows that may still come */
 } Output;
 
+/* From here to output_end() the current user is the log's owner. */
 static void
 output_begin(Output *output, FunctionCallInfo fcinfo)
 {
@@ -45,6 +54,7 @@ output_begin(Output *output, FunctionCallInfo fcinfo)
 	output->event_context = AllocSetContextCreate(CurrentMemoryContext, "dugong event",
 												  ALLOCSET_DEFAULT_SIZES);
 	event_reader_open(&output->reader);
+	identity_enter(&output->caller);
 }
 
 static void
@@ -61,7 +71,7 @@ output_row(Output *output, const LogRow *row)
 	output->left--;
 }
 
-/* Gives out all that a scan finds, and ends it. */
+/* Gives out what the caller sees of all that a scan finds, and ends it. */
 static void
 output_scan(Output *output, LogScan *scan)
 {
@@ -71,7 +81,8 @@ output_scan(Output *output, LogScan *scan)
 	{
 		CHECK_FOR_INTERRUPTS();
 		log_row_from_slot(&row, scan->slot);
-		output_row(output, &row);
+		if (tenant_is_seen(output->caller.user, DatumGetTextPP(log_row_value(&row, LOG_TENANT_ID))))
+			output_row(output, &row);
 	}
 	log_scan_end(scan);
 }
@@ -79,6 +90,7 @@ output_scan(Output *output, LogScan *scan)
 static void
 output_end(Output *output)
 {
+	identity_leave(&output->caller);
 	event_reader_close(&output->reader);
 	MemoryContextDelete(output->event_context);
 }
@@ -107,7 +119,7 @@ dugong_aggregate_events(PG_FUNCTION_ARGS)
 
 	key.type_id = aggregate_type_by_name(arg_name(fcinfo, 5), arg_needed_name(fcinfo, 0, "aggregate type"))->id;
 	key.id = *arg_needed_uuid(fcinfo, 1, "aggregate id");
-	key.tenant_id = PG_ARGISNULL(4) ? context_tenant_id() : PG_GETARG_TEXT_PP(4);
+	key.tenant_id = tenant_argument(fcinfo, 4);
 	output_begin(&output, fcinfo);
 	log = log_open(AccessShareLock);
 	log_scan_stream(&scan, log, &key, PG_ARGISNULL(2) ? 1 : PG_GETARG_INT64(2),
@@ -137,6 +149,54 @@ dugong_event(PG_FUNCTION_ARGS)
 	return (Datum) 0;
 }
 
+/*
+ * effects_of(event_id): what it has triggered, directly or through others.
+ * What the caller does not see leads him to nothing.
+ */
+Datum
+dugong_effects_of(PG_FUNCTION_ARGS)
+{
+	static SavedPlan select_effects = {
+		.sql = "WITH RECURSIVE effects AS ("
+		"SELECT e.id, e.position FROM dugong.event_log e WHERE e.triggered_by_event_id OPERATOR(pg_catalog.=) $1 "
+		"AND ($2 IS NULL OR e.tenant_id OPERATOR(pg_catalog.=) ANY ($2)) "
+		"UNION SELECT e.id, e.position FROM effects c JOIN dugong.event_log e ON e.triggered_by_event_id OPERATOR(pg_catalog.=) c.id "
+		"AND ($2 IS NULL OR e.tenant_id OPERATOR(pg_catalog.=) ANY ($2))) "
+		"SELECT id FROM effects WHERE id OPERATOR(pg_catalog.<>) $1 ORDER BY position",
+		.nargs = 2,
+		.argtypes = {UUIDOID, TEXTARRAYOID}
+	};
+	Datum		values[2] = {PG_GETARG_DATUM(0)};
+	bool		nulls[2] = {PG_ARGISNULL(0)};
+	Output		output;
+	Identity	before;
+	Relation	log;
+	SPITupleTable *effects;
+	uint64		neffects;
+
+	values[1] = tenants_seen(GetUserId(), &nulls[1]);
+	output_begin(&output, fcinfo);
+	log = log_open(AccessShareLock);
+	identity_assume(&before, dugong_owner());
+	SPI_connect();
+	neffects = plan_execute(&select_effects, values, nulls, true);
+	effects = SPI_tuptable;
+	for (uint64 i = 0; i < neffects; i++)
+	{
+		LogScan		scan;
+		bool		isnull;
+
+		log_scan_id(&scan, log, DatumGetUUIDP(SPI_getbinval(effects->vals[i], effects->tupdesc, 1, &isnull)),
+					GetActiveSnapshot());
+		output_scan(&output, &scan);
+	}
+	SPI_finish();
+	identity_restore(&before);
+	table_close(log, NoLock);
+	output_end(&output);
+	return (Datum) 0;
+}
+
 /* aggregate_ids(aggregate_type, after, max_rows, tenant_id, origin): a page of ids, ascending. */
 Datum
 dugong_aggregate_ids(PG_FUNCTION_ARGS)
@@ -144,11 +204,13 @@ dugong_aggregate_ids(PG_FUNCTION_ARGS)
 	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
 	int32		type_id = aggregate_type_by_name(arg_name(fcinfo, 4), arg_needed_name(fcinfo, 0, "aggregate type"))->id;
 	int64		left = max_rows_argument(fcinfo, 2);
-	text	   *tenant_id = PG_ARGISNULL(3) ? context_tenant_id() : PG_GETARG_TEXT_PP(3);
+	text	   *tenant_id = tenant_argument(fcinfo, 3);
 	Relation	log = log_open(AccessShareLock);
 	LogScan		scan;
+	Identity	before;
 
 	InitMaterializedSRF(fcinfo, MAT_SRF_USE_EXPECTED_DESC);
+	identity_enter(&before);
 	log_scan_first_events(&scan, log, type_id, tenant_id, arg_uuid(fcinfo, 1), GetActiveSnapshot());
 	while (left > 0 && log_scan_next(&scan))
 	{
@@ -161,6 +223,7 @@ dugong_aggregate_ids(PG_FUNCTION_ARGS)
 	}
 	log_scan_end(&scan);
 	table_close(log, NoLock);
+	identity_leave(&before);
 	return (Datum) 0;
 }
 
@@ -173,6 +236,7 @@ typedef struct Filter
 	text	  **types;
 	pg_uuid_t  *correlation_id;
 	text	   *tenant_id;
+	Oid			reader;			/* who sees his tenants, if none is named */
 } Filter;
 
 static int
@@ -209,8 +273,8 @@ filter_init(Filter *filter, FunctionCallInfo fcinfo)
 	for (int i = 0; i < filter->ntypes; i++)
 		filter->types[i] = DatumGetTextPP(names[i]);
 	filter->correlation_id = arg_uuid(fcinfo, 4);
-	filter->tenant_id = !PG_ARGISNULL(7) ? PG_GETARG_TEXT_PP(7) :
-		dugong_tenant_id[0] != '\0' ? context_tenant_id() : NULL;
+	filter->tenant_id = !PG_ARGISNULL(7) || dugong_tenant_id[0] != '\0' ? tenant_argument(fcinfo, 7) : NULL;
+	filter->reader = GetUserId();
 }
 
 static bool
@@ -240,7 +304,8 @@ filter_wants(const Filter *filter, const LogRow *row)
 		(log_row_isnull(row, LOG_CORRELATION_ID) ||
 		 memcmp(filter->correlation_id, DatumGetUUIDP(log_row_value(row, LOG_CORRELATION_ID)), UUID_LEN) != 0))
 		return false;
-	return filter->tenant_id == NULL ||
+	return filter->tenant_id == NULL ?
+		tenant_is_seen(filter->reader, DatumGetTextPP(log_row_value(row, LOG_TENANT_ID))) :
 		same_text(filter->tenant_id, DatumGetTextPP(log_row_value(row, LOG_TENANT_ID)));
 }
 

@@ -256,6 +256,7 @@ append(const RowTrigger *row_trigger, const RowImage *row, const char *what, Jso
 		psprintf("%s%s", text_to_cstring(row_trigger->type->name), what)));
 	log_row_set(&event, LOG_PAYLOAD, JsonbPGetDatum(payload));
 	set_metadata(&event, row_trigger, row);
+	log_row_set(&event, LOG_TENANT_ID, PointerGetDatum(context_tenant_id()));
 
 	identity_assume(&before, dugong_owner());
 	event_append(&event);

@@ -7,14 +7,17 @@
 #include "access/htup_details.h"
 #include "commands/trigger.h"
 #include "store/append.h"
+#include "store/context.h"
 #include "store/domain_event.h"
+#include "store/tenant.h"
 #include "utils/rel.h"
+#include "util/identity.h"
 
 PG_FUNCTION_INFO_V1(dugong_domain_events_insert);
 
 /*
  * INSTEAD OF INSERT row trigger: appends the event and returns it as stored,
- * so that RETURNING shows what was assigned.  It runs with the rights of the
+ * so that RETURNING shows what was assigned.  It appends with the rights of the
  * log's owner, and so takes no position: a restore is the owner's own doing.
  */
 Datum
@@ -25,6 +28,7 @@ dugong_domain_events_insert(PG_FUNCTION_ARGS)
 	EventFields fields;
 	EventReader reader;
 	LogRow		row;
+	Identity	before;
 
 	if (!CALLED_AS_TRIGGER(fcinfo) ||
 		!TRIGGER_FIRED_INSTEAD(trigger->tg_event) ||
@@ -42,7 +46,12 @@ dugong_domain_events_insert(PG_FUNCTION_ARGS)
 				 errmsg("position of a domain event cannot be given"),
 				 errhint("To restore an event, insert it into dugong.event_log.")));
 	event_fields_to_row(&fields, &row);
+	if (log_row_isnull(&row, LOG_TENANT_ID))
+		log_row_set(&row, LOG_TENANT_ID, PointerGetDatum(context_tenant_id()));
+	(void) tenant_require(DatumGetTextPP(log_row_value(&row, LOG_TENANT_ID)));
+	identity_enter(&before);
 	event_append(&row);
+	identity_leave(&before);
 	event_reader_open(&reader);
 	event_reader_fields(&reader, &row, &fields);
 	event_reader_close(&reader);

@@ -41,7 +41,7 @@ COMMENT ON COLUMN dugong.aggregate_change.changes IS 'by key of the state: {"old
 CREATE FUNCTION dugong.aggregate_history(
     aggregate_type text, aggregate_id uuid, tenant_id text DEFAULT NULL, origin text DEFAULT NULL)
 RETURNS SETOF dugong.aggregate_change
-LANGUAGE c STABLE PARALLEL RESTRICTED ROWS 30 SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+LANGUAGE c STABLE PARALLEL RESTRICTED ROWS 30 SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'dugong_aggregate_history';
 COMMENT ON FUNCTION dugong.aggregate_history(text, uuid, text, text) IS
     'each event of an aggregate with the state after it and what it changed';

@@ -21,20 +21,20 @@ COMMENT ON COLUMN dugong.aggregate_snapshots.state IS 'state of the fold''s tran
 CREATE FUNCTION dugong.take_snapshot(
     aggregate_type text, aggregate_id uuid, tenant_id text DEFAULT NULL, origin text DEFAULT NULL)
 RETURNS boolean
-LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+LANGUAGE c VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'dugong_take_snapshot';
 COMMENT ON FUNCTION dugong.take_snapshot(text, uuid, text, text) IS
     'takes a snapshot of an aggregate now; false if it has no events, is deleted, or its state cannot be stored';
 
 CREATE FUNCTION dugong.drop_snapshots(aggregate_type text, origin text DEFAULT NULL) RETURNS bigint
-LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+LANGUAGE c VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'dugong_drop_snapshots';
 COMMENT ON FUNCTION dugong.drop_snapshots(text, text) IS
     'forgets all snapshots of an aggregate type; returns how many there were';
 
 CREATE FUNCTION dugong.verify_snapshots(aggregate_type text, origin text DEFAULT NULL)
 RETURNS TABLE (aggregate_id uuid, tenant_id text, sequence_number bigint)
-LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+LANGUAGE c VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'dugong_verify_snapshots';
 COMMENT ON FUNCTION dugong.verify_snapshots(text, text) IS
     'folds from the log and compares with the snapshots that are in use; reports and repairs those that are wrong';
@@ -53,5 +53,6 @@ SELECT t.origin,
        pg_catalog.length(s.state) AS bytes,
        dugong.snapshot_is_valid(s.aggregate_type_id, s.fingerprint) AS valid
 FROM dugong.aggregate_snapshots s
-JOIN dugong.aggregate_types t ON t.id OPERATOR(pg_catalog.=) s.aggregate_type_id;
+JOIN dugong.aggregate_types t ON t.id OPERATOR(pg_catalog.=) s.aggregate_type_id
+WHERE dugong.sees_tenant(s.tenant_id);
 COMMENT ON VIEW dugong.snapshots IS 'snapshots, and whether they are used: those that another fold made are not';

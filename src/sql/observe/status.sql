@@ -17,6 +17,8 @@ LANGUAGE c STABLE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'dugong_is_preloaded
 COMMENT ON FUNCTION dugong.is_preloaded() IS 'is dugong in shared_preload_libraries?';
 
 CREATE VIEW dugong.dead_letters AS
+-- What is asked of the two together must not be asked of one of them before its tenant is looked at
+SELECT * FROM (
 SELECT a.projection,
        t.origin,
        t.name AS aggregate_type,
@@ -48,7 +50,8 @@ LEFT JOIN dugong.event_log e ON e.id OPERATOR(pg_catalog.=) d.event_id
 CROSS JOIN LATERAL (SELECT pg_catalog.max(x.sequence_number) AS last_sequence_number FROM dugong.deliveries x
     WHERE x.subscription OPERATOR(pg_catalog.=) d.subscription AND x.aggregate_id OPERATOR(pg_catalog.=) d.aggregate_id
     AND x.aggregate_type_id OPERATOR(pg_catalog.=) d.aggregate_type_id AND x.tenant_id OPERATOR(pg_catalog.=) d.tenant_id) w
-WHERE d.dead;
+WHERE d.dead
+) l WHERE dugong.sees_tenant(l.tenant_id);
 COMMENT ON VIEW dugong.dead_letters IS
     'aggregates that projections have set aside, with the error; given_up = not tried again by itself';
 
@@ -101,7 +104,7 @@ LEFT JOIN LATERAL (SELECT k.pid FROM pg_catalog.pg_locks k
         OPERATOR(pg_catalog.=) dugong.projection_lock_key(p.name) LIMIT 1) w ON true
 LEFT JOIN LATERAL (SELECT a.pid, a.query_start FROM pg_catalog.unnest(pg_catalog.pg_blocking_pids(w.pid)) u (pid)
     JOIN pg_catalog.pg_stat_activity a ON a.pid OPERATOR(pg_catalog.=) u.pid ORDER BY a.query_start LIMIT 1) b ON true
-WHERE p.kind OPERATOR(pg_catalog.<>) 'subscription';
+WHERE p.kind OPERATOR(pg_catalog.<>) 'subscription' AND dugong.sees_tenant(NULL);
 COMMENT ON VIEW dugong.projection_status IS 'each projection: where it is, how far behind, who works on it, what went wrong';
 COMMENT ON COLUMN dugong.projection_status.head IS 'position of the last event in the log';
 COMMENT ON COLUMN dugong.projection_status.lag_events IS 'positions between the checkpoint and the head: as many events, at most';
@@ -156,7 +159,8 @@ LEFT JOIN pg_catalog.pg_stat_activity a ON a.pid OPERATOR(pg_catalog.=) r.pid AN
 CROSS JOIN LATERAL (SELECT GREATEST(r.done, COALESCE((
         SELECT pg_catalog.max((k.classid::bigint OPERATOR(pg_catalog.<<) 32) OPERATOR(pg_catalog.|) k.objid::bigint) FROM pg_catalog.pg_locks k
         WHERE k.pid OPERATOR(pg_catalog.=) r.pid AND k.locktype OPERATOR(pg_catalog.=) 'advisory' AND k.objsubid OPERATOR(pg_catalog.=) -10746), 0)) AS done,
-    EXTRACT(epoch FROM pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-) r.started_at) AS seconds) x;
+    EXTRACT(epoch FROM pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-) r.started_at) AS seconds) x
+WHERE dugong.sees_tenant(NULL);
 COMMENT ON VIEW dugong.rebuild_progress IS
     'rebuilds that run, or were broken off (pid NULL): CALL dugong.rebuild_projection() again goes on';
 COMMENT ON COLUMN dugong.rebuild_progress.total IS 'aggregates; with phase replay, positions';
@@ -170,7 +174,7 @@ JOIN dugong.event_log e ON e.aggregate_type_id OPERATOR(pg_catalog.=) ANY (p.agg
     AND (p.types IS NULL OR e.type OPERATOR(pg_catalog.=) ANY (p.types))
     AND e.position OPERATOR(pg_catalog.>) p.start_position
 LEFT JOIN dugong.checkpoints c ON c.projection OPERATOR(pg_catalog.=) p.name
-WHERE p.mode OPERATOR(pg_catalog.=) 'inline' OR (
+WHERE dugong.sees_tenant(e.tenant_id) AND (p.mode OPERATOR(pg_catalog.=) 'inline' OR (
     e.position OPERATOR(pg_catalog.<=) c.position
     AND NOT EXISTS (SELECT FROM dugong.checkpoint_holes h WHERE h.projection OPERATOR(pg_catalog.=) p.name
         AND e.position OPERATOR(pg_catalog.>=) h.first_position AND e.position OPERATOR(pg_catalog.<=) h.last_position)
@@ -180,7 +184,7 @@ WHERE p.mode OPERATOR(pg_catalog.=) 'inline' OR (
         AND e.sequence_number OPERATOR(pg_catalog.>=) a.first_sequence_number
         AND e.sequence_number OPERATOR(pg_catalog.<=) a.last_sequence_number)
     AND NOT EXISTS (SELECT FROM dugong.deliveries d WHERE d.subscription OPERATOR(pg_catalog.=) p.name
-        AND d.event_id OPERATOR(pg_catalog.=) e.id));
+        AND d.event_id OPERATOR(pg_catalog.=) e.id)));
 COMMENT ON VIEW dugong.consumed_messages IS
     'which events a projection has handled, or a subscription acknowledged: ask for a consumer and an event_id; no row is stored for it';
 
@@ -208,7 +212,7 @@ CROSS JOIN LATERAL (SELECT
         pg_catalog.count(*) FILTER (WHERE d.dead) AS dead_letters,
         pg_catalog.min(d.leased_until) AS oldest_lease_ends_at
     FROM dugong.deliveries d WHERE d.subscription OPERATOR(pg_catalog.=) p.name) x
-WHERE p.kind OPERATOR(pg_catalog.=) 'subscription';
+WHERE p.kind OPERATOR(pg_catalog.=) 'subscription' AND dugong.sees_tenant(NULL);
 COMMENT ON VIEW dugong.subscription_status IS 'each subscription: how far it has read, and what is not acknowledged';
 COMMENT ON COLUMN dugong.subscription_status.waiting IS 'events that wait for an earlier one of their aggregate';
 COMMENT ON COLUMN dugong.subscription_status.leased IS 'events that consumers have fetched';
@@ -234,7 +238,8 @@ SELECT d.subscription,
        d.failed_at,
        d.reason
 FROM dugong.deliveries d
-LEFT JOIN dugong.aggregate_types t ON t.id OPERATOR(pg_catalog.=) d.aggregate_type_id;
+LEFT JOIN dugong.aggregate_types t ON t.id OPERATOR(pg_catalog.=) d.aggregate_type_id
+WHERE dugong.sees_tenant(d.tenant_id);
 COMMENT ON VIEW dugong.outstanding_events IS 'each event that a subscription has read and that is not acknowledged, and who has it';
 COMMENT ON COLUMN dugong.outstanding_events.attempts IS 'deliveries so far';
 COMMENT ON COLUMN dugong.outstanding_events.consumer IS 'who fetched it last and has not given it back, if he named himself';

@@ -26,7 +26,7 @@ COMMENT ON FUNCTION dugong.to_message(dugong.domain_event) IS
     'a domain event as a JSON object with camelCase keys, as DugongJS serialises it';
 
 CREATE FUNCTION dugong.receive_message(message jsonb) RETURNS dugong.domain_event
-LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+LANGUAGE c VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'dugong_receive_message';
 COMMENT ON FUNCTION dugong.receive_message(jsonb) IS
     'stores a domain event of another origin, once per id and in sequence';

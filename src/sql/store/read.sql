@@ -4,7 +4,7 @@ CREATE FUNCTION dugong.aggregate_events(
     aggregate_type text, aggregate_id uuid, from_sequence_number bigint DEFAULT NULL,
     to_sequence_number bigint DEFAULT NULL, tenant_id text DEFAULT NULL, origin text DEFAULT NULL)
 RETURNS SETOF dugong.domain_event
-LANGUAGE c STABLE PARALLEL RESTRICTED ROWS 30 SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+LANGUAGE c STABLE PARALLEL RESTRICTED ROWS 30 SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'dugong_aggregate_events';
 COMMENT ON FUNCTION dugong.aggregate_events(text, uuid, bigint, bigint, text, text) IS
     'events of an aggregate in their order, sequence numbers from and to inclusive; NULL = no bound';
@@ -14,36 +14,26 @@ CREATE FUNCTION dugong.read_events(
     types text[] DEFAULT NULL, correlation_id uuid DEFAULT NULL, backward boolean DEFAULT false,
     stop_at_gap boolean DEFAULT true, tenant_id text DEFAULT NULL, origin text DEFAULT NULL)
 RETURNS SETOF dugong.domain_event
-LANGUAGE c STABLE PARALLEL RESTRICTED SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+LANGUAGE c STABLE PARALLEL RESTRICTED SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'dugong_read_events';
 COMMENT ON FUNCTION dugong.read_events(bigint, int, text[], text[], uuid, boolean, boolean, text, text) IS
     'a page of the log in the order of positions; stops before the first hole that may still fill, unless stop_at_gap is off';
 
 CREATE FUNCTION dugong.event(id uuid) RETURNS SETOF dugong.domain_event
-LANGUAGE c STABLE PARALLEL RESTRICTED ROWS 1 SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+LANGUAGE c STABLE PARALLEL RESTRICTED ROWS 1 SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'dugong_event';
 COMMENT ON FUNCTION dugong.event(uuid) IS 'the event of an id, or no row';
 
 CREATE FUNCTION dugong.effects_of(event_id uuid) RETURNS SETOF dugong.domain_event
-LANGUAGE sql STABLE PARALLEL RESTRICTED ROWS 10 SECURITY DEFINER SET search_path = pg_catalog, pg_temp
-BEGIN ATOMIC
-    WITH RECURSIVE effects AS (
-        SELECT e.id FROM dugong.event_log e WHERE e.triggered_by_event_id OPERATOR(pg_catalog.=) effects_of.event_id
-        UNION
-        SELECT e.id FROM effects c JOIN dugong.event_log e ON e.triggered_by_event_id OPERATOR(pg_catalog.=) c.id
-    )
-    SELECT (e::dugong.domain_event).*
-    FROM effects JOIN dugong.domain_events e ON e.id OPERATOR(pg_catalog.=) effects.id
-    WHERE effects.id OPERATOR(pg_catalog.<>) effects_of.event_id
-    ORDER BY e.position;
-END;
+LANGUAGE c STABLE PARALLEL RESTRICTED ROWS 10 SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'dugong_effects_of';
 COMMENT ON FUNCTION dugong.effects_of(uuid) IS 'all events that an event triggered, directly or through others';
 
 CREATE FUNCTION dugong.aggregate_ids(
     aggregate_type text, after uuid DEFAULT NULL, max_rows int DEFAULT 1000,
     tenant_id text DEFAULT NULL, origin text DEFAULT NULL)
 RETURNS SETOF uuid
-LANGUAGE c STABLE PARALLEL RESTRICTED SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+LANGUAGE c STABLE PARALLEL RESTRICTED SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'dugong_aggregate_ids';
 COMMENT ON FUNCTION dugong.aggregate_ids(text, uuid, int, text, text) IS
     'a page of the ids of a type''s aggregates, ascending, those greater than after';
@@ -80,13 +70,13 @@ CROSS JOIN LATERAL (
       AND e.aggregate_type_id OPERATOR(pg_catalog.=) f.aggregate_type_id
       AND e.tenant_id COLLATE "C" OPERATOR(pg_catalog.=) f.tenant_id
     ORDER BY e.sequence_number DESC LIMIT 1) l
-WHERE f.sequence_number OPERATOR(pg_catalog.=) 1;
+WHERE f.sequence_number OPERATOR(pg_catalog.=) 1 AND dugong.sees_tenant(f.tenant_id);
 COMMENT ON VIEW dugong.aggregates IS 'every aggregate, with its first and last event and their number';
 
 CREATE FUNCTION dugong.check_event_types()
 RETURNS TABLE (origin text, aggregate_type text, type text, version int, current_version int,
                events bigint, failed bigint, event_id uuid, sqlstate text, message text, detail text)
-LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+LANGUAGE c VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'dugong_check_event_types';
 COMMENT ON FUNCTION dugong.check_event_types() IS
     'takes every stored event through its upcasts and payload type; one row for each type and version, with how many fail and the first that does';

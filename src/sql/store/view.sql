@@ -27,7 +27,8 @@ SELECT e.id,
        e.metadata,
        e.position
 FROM dugong.event_log e
-JOIN dugong.aggregate_types t ON t.id OPERATOR(pg_catalog.=) e.aggregate_type_id;
+JOIN dugong.aggregate_types t ON t.id OPERATOR(pg_catalog.=) e.aggregate_type_id
+WHERE dugong.sees_tenant(e.tenant_id);
 COMMENT ON VIEW dugong.domain_events IS 'every domain event; INSERT appends, UPDATE and DELETE are refused';
 
 -- Without this cast, fold(e) FROM dugong.domain_events e does not resolve.
@@ -42,7 +43,7 @@ CREATE CAST (dugong.domain_events AS dugong.domain_event)
 COMMENT ON CAST (dugong.domain_events AS dugong.domain_event) IS 'lets a fold be called with rows of the view';
 
 CREATE FUNCTION dugong.domain_events_insert() RETURNS trigger
-LANGUAGE c SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+LANGUAGE c SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'dugong_domain_events_insert';
 COMMENT ON FUNCTION dugong.domain_events_insert() IS 'trigger: appends the event that is inserted into the view';
 

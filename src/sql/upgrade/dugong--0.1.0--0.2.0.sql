@@ -26,23 +26,90 @@ CREATE INDEX event_log_correlation_idx ON dugong.event_log
     USING brin (correlation_id uuid_bloom_ops (n_distinct_per_range = 1600, false_positive_rate = 0.01))
     WITH (pages_per_range = 32, autosummarize = on) WHERE correlation_id IS NOT NULL;
 
-CREATE FUNCTION dugong.verify_projection(projection text, sample int DEFAULT NULL, repair boolean DEFAULT false)
-RETURNS TABLE (aggregate_id uuid, tenant_id text, difference text, expected jsonb, actual jsonb, repaired boolean)
+-- Tenants that are kept apart
+CREATE TABLE dugong.tenant_grants (
+    role text,
+    tenant_id text,
+    granted_by text NOT NULL,
+    granted_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+    PRIMARY KEY (role, tenant_id)
+);
+COMMENT ON TABLE dugong.tenant_grants IS 'which role, and who has its rights, sees which tenant''s events while tenants are isolated';
+COMMENT ON COLUMN dugong.tenant_grants.role IS 'its name: a dump carries it, and a role that does not exist has nothing';
+COMMENT ON COLUMN dugong.tenant_grants.tenant_id IS 'empty = what belongs to no tenant';
+
+CREATE TABLE dugong.tenant_isolation (
+    enabled boolean PRIMARY KEY CHECK (enabled),
+    enabled_by text NOT NULL,
+    enabled_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp()
+);
+COMMENT ON TABLE dugong.tenant_isolation IS 'has a row while dugong.enable_tenant_isolation() holds';
+
+CREATE TRIGGER changed
+    AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON dugong.tenant_grants
+    FOR EACH STATEMENT EXECUTE FUNCTION dugong.registry_changed();
+ALTER TABLE dugong.tenant_grants ENABLE ALWAYS TRIGGER changed;
+
+CREATE FUNCTION dugong.tenant_isolation_changed() RETURNS trigger
+LANGUAGE c AS 'MODULE_PATHNAME', 'dugong_tenant_isolation_changed';
+COMMENT ON FUNCTION dugong.tenant_isolation_changed() IS
+    'trigger: tells all sessions, and has the views look at tenants before they look at anything else';
+
+-- An update script that replaces a view ends with UPDATE dugong.tenant_isolation SET enabled = true.
+CREATE TRIGGER changed
+    AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON dugong.tenant_isolation
+    FOR EACH STATEMENT EXECUTE FUNCTION dugong.tenant_isolation_changed();
+ALTER TABLE dugong.tenant_isolation ENABLE ALWAYS TRIGGER changed;
+
+CREATE FUNCTION dugong.sees_tenant_support(internal) RETURNS internal
+LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'dugong_sees_tenant_support';
+COMMENT ON FUNCTION dugong.sees_tenant_support(internal) IS 'for the planner: leaves dugong.sees_tenant() out while tenants are not isolated';
+
+-- Views and policies call it with the rights of whoever queries them, so it is PUBLIC's: it tells a role about itself alone.
+CREATE FUNCTION dugong.sees_tenant(tenant_id text) RETURNS boolean
+LANGUAGE c STABLE PARALLEL SAFE SUPPORT dugong.sees_tenant_support AS 'MODULE_PATHNAME', 'dugong_sees_tenant';
+COMMENT ON FUNCTION dugong.sees_tenant(text) IS
+    'does the current user see what belongs to a tenant? NULL = to all tenants; true while they are not isolated';
+
+CREATE FUNCTION dugong.grant_tenant(role text, tenant_id text) RETURNS boolean
 LANGUAGE c VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
-AS 'MODULE_PATHNAME', 'dugong_verify_projection';
-COMMENT ON FUNCTION dugong.verify_projection(text, int, boolean) IS
-    'the rows of a query model that are not what the log says: missing, extra or different; sample: of about so many aggregates only; repair: writes them anew';
+AS 'MODULE_PATHNAME', 'dugong_grant_tenant';
+COMMENT ON FUNCTION dugong.grant_tenant(text, text) IS
+    'lets a role, and who has its rights, see a tenant while tenants are isolated; false if it did already';
 
-CREATE FUNCTION dugong.query_model_as_of(query_model anyelement, as_of timestamptz DEFAULT NULL, to_position bigint DEFAULT NULL)
-RETURNS SETOF anyelement
-LANGUAGE c STABLE PARALLEL RESTRICTED SET search_path = pg_catalog, pg_temp
-AS 'MODULE_PATHNAME', 'dugong_query_model_as_of';
-COMMENT ON FUNCTION dugong.query_model_as_of(anyelement, timestamptz, bigint) IS
-    'a query model as it stood at a time, or when the log ended at a position; query_model: NULL of its table''s type';
-REVOKE ALL ON FUNCTION dugong.verify_projection(text, int, boolean),
-    dugong.query_model_as_of(anyelement, timestamptz, bigint) FROM PUBLIC;
+CREATE FUNCTION dugong.revoke_tenant(role text, tenant_id text) RETURNS boolean
+LANGUAGE c VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'dugong_revoke_tenant';
+COMMENT ON FUNCTION dugong.revoke_tenant(text, text) IS 'takes back dugong.grant_tenant(); false if it was not granted';
 
--- Erasure
+CREATE FUNCTION dugong.enable_tenant_isolation() RETURNS boolean
+LANGUAGE c VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'dugong_enable_tenant_isolation';
+COMMENT ON FUNCTION dugong.enable_tenant_isolation() IS
+    'from now on each role sees and writes only tenants that were granted to it, in every function, view and query model; false if it was so';
+
+CREATE FUNCTION dugong.disable_tenant_isolation() RETURNS boolean
+LANGUAGE c VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'dugong_disable_tenant_isolation';
+COMMENT ON FUNCTION dugong.disable_tenant_isolation() IS
+    'takes back dugong.enable_tenant_isolation(); what was granted stays for another time';
+
+-- These have to know who calls them.
+ALTER FUNCTION dugong.domain_events_insert() SECURITY INVOKER;
+ALTER FUNCTION dugong.aggregate_events(text, uuid, bigint, bigint, text, text) SECURITY INVOKER;
+ALTER FUNCTION dugong.read_events(bigint, int, text[], text[], uuid, boolean, boolean, text, text) SECURITY INVOKER;
+ALTER FUNCTION dugong.event(uuid) SECURITY INVOKER;
+ALTER FUNCTION dugong.aggregate_ids(text, uuid, int, text, text) SECURITY INVOKER;
+ALTER FUNCTION dugong.check_event_types() SECURITY INVOKER;
+ALTER FUNCTION dugong.receive_message(jsonb) SECURITY INVOKER;
+ALTER FUNCTION dugong.aggregate_history(text, uuid, text, text) SECURITY INVOKER;
+ALTER FUNCTION dugong.take_snapshot(text, uuid, text, text) SECURITY INVOKER;
+ALTER FUNCTION dugong.drop_snapshots(text, text) SECURITY INVOKER;
+ALTER FUNCTION dugong.verify_snapshots(text, text) SECURITY INVOKER;
+CREATE OR REPLACE FUNCTION dugong.effects_of(event_id uuid) RETURNS SETOF dugong.domain_event
+LANGUAGE c STABLE PARALLEL RESTRICTED ROWS 10 SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'dugong_effects_of';
+
 CREATE OR REPLACE VIEW dugong.domain_events AS
 SELECT e.id,
        t.origin,
@@ -61,7 +128,8 @@ SELECT e.id,
        e.metadata,
        e.position
 FROM dugong.event_log e
-JOIN dugong.aggregate_types t ON t.id OPERATOR(pg_catalog.=) e.aggregate_type_id;
+JOIN dugong.aggregate_types t ON t.id OPERATOR(pg_catalog.=) e.aggregate_type_id
+WHERE dugong.sees_tenant(e.tenant_id);
 
 CREATE OR REPLACE VIEW dugong.aggregates AS
 SELECT t.origin,
@@ -87,8 +155,272 @@ CROSS JOIN LATERAL (
       AND e.aggregate_type_id OPERATOR(pg_catalog.=) f.aggregate_type_id
       AND e.tenant_id COLLATE "C" OPERATOR(pg_catalog.=) f.tenant_id
     ORDER BY e.sequence_number DESC LIMIT 1) l
-WHERE f.sequence_number OPERATOR(pg_catalog.=) 1;
+WHERE f.sequence_number OPERATOR(pg_catalog.=) 1 AND dugong.sees_tenant(f.tenant_id);
 
+CREATE OR REPLACE VIEW dugong.snapshots AS
+SELECT t.origin,
+       t.name AS aggregate_type,
+       s.aggregate_id,
+       s.tenant_id,
+       s.sequence_number,
+       s.taken_at,
+       pg_catalog.length(s.state) AS bytes,
+       dugong.snapshot_is_valid(s.aggregate_type_id, s.fingerprint) AS valid
+FROM dugong.aggregate_snapshots s
+JOIN dugong.aggregate_types t ON t.id OPERATOR(pg_catalog.=) s.aggregate_type_id
+WHERE dugong.sees_tenant(s.tenant_id);
+
+CREATE OR REPLACE VIEW dugong.dead_letters AS
+-- What is asked of the two together must not be asked of one of them before its tenant is looked at
+SELECT * FROM (
+SELECT a.projection,
+       t.origin,
+       t.name AS aggregate_type,
+       a.aggregate_id,
+       a.tenant_id,
+       a.event_id,
+       e.type AS event_type,
+       e.position,
+       a.first_sequence_number,
+       a.last_sequence_number,
+       a.attempts,
+       a.first_failed_at,
+       a.last_failed_at,
+       a.retry_at,
+       a.retry_at IS NULL AS given_up,
+       a.sqlstate,
+       a.message,
+       a.detail,
+       a.context
+FROM dugong.parked_aggregates a
+LEFT JOIN dugong.aggregate_types t ON t.id OPERATOR(pg_catalog.=) a.aggregate_type_id
+LEFT JOIN dugong.event_log e ON e.id OPERATOR(pg_catalog.=) a.event_id
+UNION ALL
+SELECT d.subscription, t.origin, t.name, d.aggregate_id, d.tenant_id, d.event_id, e.type, d.position,
+       d.sequence_number, w.last_sequence_number, d.attempts, d.first_failed_at, d.failed_at, NULL, true, d.sqlstate, d.reason, NULL, d.context
+FROM dugong.deliveries d
+LEFT JOIN dugong.aggregate_types t ON t.id OPERATOR(pg_catalog.=) d.aggregate_type_id
+LEFT JOIN dugong.event_log e ON e.id OPERATOR(pg_catalog.=) d.event_id
+CROSS JOIN LATERAL (SELECT pg_catalog.max(x.sequence_number) AS last_sequence_number FROM dugong.deliveries x
+    WHERE x.subscription OPERATOR(pg_catalog.=) d.subscription AND x.aggregate_id OPERATOR(pg_catalog.=) d.aggregate_id
+    AND x.aggregate_type_id OPERATOR(pg_catalog.=) d.aggregate_type_id AND x.tenant_id OPERATOR(pg_catalog.=) d.tenant_id) w
+WHERE d.dead
+) l WHERE dugong.sees_tenant(l.tenant_id);
+
+CREATE OR REPLACE VIEW dugong.projection_status AS
+SELECT p.name AS projection,
+       p.kind,
+       p.mode,
+       p.state,
+       CASE WHEN p.mode OPERATOR(pg_catalog.=) 'inline' THEN h.head ELSE COALESCE(c.position, p.start_position) END AS position,
+       h.head,
+       CASE WHEN p.mode OPERATOR(pg_catalog.=) 'inline' THEN 0
+            ELSE GREATEST(h.head OPERATOR(pg_catalog.-) COALESCE(c.position, p.start_position), 0) END AS lag_events,
+       CASE WHEN p.mode OPERATOR(pg_catalog.=) 'inline' OR n."timestamp" IS NULL THEN 0
+            ELSE GREATEST(EXTRACT(epoch FROM pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-) n."timestamp"), 0) END AS lag_seconds,
+       o.holes,
+       c.rate OPERATOR(pg_catalog.*) pg_catalog.exp((EXTRACT(epoch FROM c.updated_at OPERATOR(pg_catalog.-) pg_catalog.clock_timestamp())
+           OPERATOR(pg_catalog./) 10)::double precision) AS rate,
+       c.batches,
+       c.events,
+       c.updated_at,
+       f.attempts AS failures,
+       f.sqlstate AS last_error_code,
+       f.message AS last_error,
+       f.last_failed_at AS last_error_at,
+       w.pid AS worker_pid,
+       b.pid AS blocking_pid,
+       pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-) b.query_start AS blocking_query_age,
+       l.dead_letters,
+       l.retrying,
+       c.replay_until OPERATOR(pg_catalog.>) c.position AS replaying,
+       dugong.projection_is_stale(p.name, CASE WHEN c.database_oid OPERATOR(pg_catalog.=) d.oid
+           AND c.system_identifier OPERATOR(pg_catalog.=) s.system_identifier THEN c.fingerprint END) AS stale
+FROM dugong.projections p
+CROSS JOIN (SELECT COALESCE(pg_catalog.max(position), 0) AS head FROM dugong.event_log) h
+CROSS JOIN (SELECT oid FROM pg_catalog.pg_database WHERE datname OPERATOR(pg_catalog.=) pg_catalog.current_database()) d
+CROSS JOIN (SELECT system_identifier FROM pg_catalog.pg_control_system()) s
+LEFT JOIN dugong.checkpoints c ON c.projection OPERATOR(pg_catalog.=) p.name
+LEFT JOIN dugong.projection_failures f ON f.projection OPERATOR(pg_catalog.=) p.name
+LEFT JOIN LATERAL (SELECT e."timestamp" FROM dugong.event_log e
+    WHERE e.position OPERATOR(pg_catalog.>) COALESCE(c.position, p.start_position) ORDER BY e.position LIMIT 1) n ON true
+CROSS JOIN LATERAL (SELECT pg_catalog.count(*) AS holes FROM dugong.checkpoint_holes x
+    WHERE x.projection OPERATOR(pg_catalog.=) p.name) o
+CROSS JOIN LATERAL (SELECT pg_catalog.count(*) FILTER (WHERE x.retry_at IS NULL) AS dead_letters,
+        pg_catalog.count(x.retry_at) AS retrying
+    FROM dugong.parked_aggregates x WHERE x.projection OPERATOR(pg_catalog.=) p.name) l
+LEFT JOIN LATERAL (SELECT k.pid FROM pg_catalog.pg_locks k
+    WHERE k.locktype OPERATOR(pg_catalog.=) 'advisory' AND k.objsubid OPERATOR(pg_catalog.=) -10750 AND k.granted
+    AND k.database OPERATOR(pg_catalog.=) d.oid
+    AND (k.classid::bigint OPERATOR(pg_catalog.<<) 32) OPERATOR(pg_catalog.|) k.objid::bigint
+        OPERATOR(pg_catalog.=) dugong.projection_lock_key(p.name) LIMIT 1) w ON true
+LEFT JOIN LATERAL (SELECT a.pid, a.query_start FROM pg_catalog.unnest(pg_catalog.pg_blocking_pids(w.pid)) u (pid)
+    JOIN pg_catalog.pg_stat_activity a ON a.pid OPERATOR(pg_catalog.=) u.pid ORDER BY a.query_start LIMIT 1) b ON true
+WHERE p.kind OPERATOR(pg_catalog.<>) 'subscription' AND dugong.sees_tenant(NULL);
+
+CREATE OR REPLACE VIEW dugong.rebuild_progress AS
+SELECT r.projection,
+       r.phase,
+       x.done,
+       r.total,
+       CASE WHEN r.total OPERATOR(pg_catalog.>) 0 THEN LEAST(pg_catalog.round(100.0 OPERATOR(pg_catalog.*) x.done OPERATOR(pg_catalog./) r.total, 1), 100) END AS percent,
+       CASE WHEN x.seconds OPERATOR(pg_catalog.>) 0 THEN x.done OPERATOR(pg_catalog./) x.seconds END AS rate,
+       CASE WHEN x.done OPERATOR(pg_catalog.>) 0 THEN
+           pg_catalog.make_interval(secs => (x.seconds OPERATOR(pg_catalog.*) GREATEST(r.total OPERATOR(pg_catalog.-) x.done, 0) OPERATOR(pg_catalog./) x.done)::double precision) END AS time_left,
+       r.started_at,
+       r.updated_at,
+       CASE WHEN a.pid IS NOT NULL THEN r.pid END AS pid
+FROM dugong.rebuilds r
+LEFT JOIN pg_catalog.pg_stat_activity a ON a.pid OPERATOR(pg_catalog.=) r.pid AND a.backend_start OPERATOR(pg_catalog.<=) r.updated_at
+CROSS JOIN LATERAL (SELECT GREATEST(r.done, COALESCE((
+        SELECT pg_catalog.max((k.classid::bigint OPERATOR(pg_catalog.<<) 32) OPERATOR(pg_catalog.|) k.objid::bigint) FROM pg_catalog.pg_locks k
+        WHERE k.pid OPERATOR(pg_catalog.=) r.pid AND k.locktype OPERATOR(pg_catalog.=) 'advisory' AND k.objsubid OPERATOR(pg_catalog.=) -10746), 0)) AS done,
+    EXTRACT(epoch FROM pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-) r.started_at) AS seconds) x
+WHERE dugong.sees_tenant(NULL);
+
+CREATE OR REPLACE VIEW dugong.consumed_messages AS
+SELECT p.name AS consumer,
+       e.id AS event_id,
+       e.position
+FROM dugong.projections p
+JOIN dugong.event_log e ON e.aggregate_type_id OPERATOR(pg_catalog.=) ANY (p.aggregate_type_ids)
+    AND (p.types IS NULL OR e.type OPERATOR(pg_catalog.=) ANY (p.types))
+    AND e.position OPERATOR(pg_catalog.>) p.start_position
+LEFT JOIN dugong.checkpoints c ON c.projection OPERATOR(pg_catalog.=) p.name
+WHERE dugong.sees_tenant(e.tenant_id) AND (p.mode OPERATOR(pg_catalog.=) 'inline' OR (
+    e.position OPERATOR(pg_catalog.<=) c.position
+    AND NOT EXISTS (SELECT FROM dugong.checkpoint_holes h WHERE h.projection OPERATOR(pg_catalog.=) p.name
+        AND e.position OPERATOR(pg_catalog.>=) h.first_position AND e.position OPERATOR(pg_catalog.<=) h.last_position)
+    AND NOT EXISTS (SELECT FROM dugong.parked_aggregates a WHERE a.projection OPERATOR(pg_catalog.=) p.name
+        AND a.aggregate_id OPERATOR(pg_catalog.=) e.aggregate_id AND a.aggregate_type_id OPERATOR(pg_catalog.=) e.aggregate_type_id
+        AND a.tenant_id OPERATOR(pg_catalog.=) e.tenant_id
+        AND e.sequence_number OPERATOR(pg_catalog.>=) a.first_sequence_number
+        AND e.sequence_number OPERATOR(pg_catalog.<=) a.last_sequence_number)
+    AND NOT EXISTS (SELECT FROM dugong.deliveries d WHERE d.subscription OPERATOR(pg_catalog.=) p.name
+        AND d.event_id OPERATOR(pg_catalog.=) e.id)));
+
+CREATE OR REPLACE VIEW dugong.subscription_status AS
+SELECT p.name AS subscription,
+       p.state,
+       COALESCE(c.position, p.start_position) AS position,
+       h.head,
+       GREATEST(h.head OPERATOR(pg_catalog.-) COALESCE(c.position, p.start_position), 0) AS lag_events,
+       x.waiting,
+       x.leased,
+       x.retrying,
+       x.dead_letters,
+       x.oldest_lease_ends_at,
+       p.visibility_timeout,
+       c.updated_at AS last_read_at
+FROM dugong.projections p
+CROSS JOIN (SELECT COALESCE(pg_catalog.max(position), 0) AS head FROM dugong.event_log) h
+LEFT JOIN dugong.checkpoints c ON c.projection OPERATOR(pg_catalog.=) p.name
+CROSS JOIN LATERAL (SELECT
+        pg_catalog.count(*) FILTER (WHERE NOT d.dead AND d.attempts OPERATOR(pg_catalog.=) 0) AS waiting,
+        pg_catalog.count(*) FILTER (WHERE d.leased_until OPERATOR(pg_catalog.>) pg_catalog.clock_timestamp()) AS leased,
+        pg_catalog.count(*) FILTER (WHERE NOT d.dead AND d.attempts OPERATOR(pg_catalog.>) 0
+            AND (d.leased_until IS NULL OR d.leased_until OPERATOR(pg_catalog.<=) pg_catalog.clock_timestamp())) AS retrying,
+        pg_catalog.count(*) FILTER (WHERE d.dead) AS dead_letters,
+        pg_catalog.min(d.leased_until) AS oldest_lease_ends_at
+    FROM dugong.deliveries d WHERE d.subscription OPERATOR(pg_catalog.=) p.name) x
+WHERE p.kind OPERATOR(pg_catalog.=) 'subscription' AND dugong.sees_tenant(NULL);
+
+CREATE OR REPLACE VIEW dugong.outstanding_events AS
+SELECT d.subscription,
+       d.event_id,
+       d.position,
+       t.origin,
+       t.name AS aggregate_type,
+       d.aggregate_id,
+       d.tenant_id,
+       d.sequence_number,
+       CASE WHEN d.dead THEN 'dead'
+            WHEN d.leased_until OPERATOR(pg_catalog.>) pg_catalog.clock_timestamp() THEN 'leased'
+            WHEN d.attempts OPERATOR(pg_catalog.=) 0 THEN 'waiting'
+            ELSE 'retrying' END AS state,
+       d.attempts,
+       d.consumer,
+       d.leased_until,
+       d.retry_at,
+       d.failed_at,
+       d.reason
+FROM dugong.deliveries d
+LEFT JOIN dugong.aggregate_types t ON t.id OPERATOR(pg_catalog.=) d.aggregate_type_id
+WHERE dugong.sees_tenant(d.tenant_id);
+
+CREATE VIEW dugong.tenant_status AS
+WITH RECURSIVE tenants AS (
+    -- One step of the index for each tenant
+    SELECT t.id AS aggregate_type_id, (SELECT pg_catalog.min(e.tenant_id COLLATE "C") FROM dugong.event_log e
+        WHERE e.aggregate_type_id OPERATOR(pg_catalog.=) t.id AND e.sequence_number OPERATOR(pg_catalog.=) 1) AS tenant_id
+    FROM dugong.aggregate_types t
+    UNION ALL
+    SELECT s.aggregate_type_id, (SELECT pg_catalog.min(e.tenant_id COLLATE "C") FROM dugong.event_log e
+        WHERE e.aggregate_type_id OPERATOR(pg_catalog.=) s.aggregate_type_id AND e.sequence_number OPERATOR(pg_catalog.=) 1
+        AND e.tenant_id COLLATE "C" OPERATOR(pg_catalog.>) s.tenant_id)
+    FROM tenants s WHERE s.tenant_id IS NOT NULL
+),
+consumers AS (
+    SELECT DISTINCT p.name, s.tenant_id COLLATE "default" AS tenant_id
+    FROM dugong.projections p JOIN tenants s ON s.aggregate_type_id OPERATOR(pg_catalog.=) ANY (p.aggregate_type_ids)
+    WHERE s.tenant_id IS NOT NULL
+)
+SELECT p.name AS projection,
+       n.tenant_id,
+       p.state,
+       o.events AS outstanding_events,
+       o.since AS outstanding_since,
+       (SELECT pg_catalog.count(*) FROM dugong.parked_aggregates a WHERE a.projection OPERATOR(pg_catalog.=) p.name
+           AND a.tenant_id OPERATOR(pg_catalog.=) n.tenant_id AND a.retry_at IS NULL)
+       OPERATOR(pg_catalog.+) d.dead AS dead_letters,
+       (SELECT pg_catalog.count(*) FROM dugong.parked_aggregates a WHERE a.projection OPERATOR(pg_catalog.=) p.name
+           AND a.tenant_id OPERATOR(pg_catalog.=) n.tenant_id AND a.retry_at IS NOT NULL)
+       OPERATOR(pg_catalog.+) d.retrying AS retrying
+FROM consumers n
+JOIN dugong.projections p ON p.name OPERATOR(pg_catalog.=) n.name
+LEFT JOIN dugong.checkpoints c ON c.projection OPERATOR(pg_catalog.=) p.name
+CROSS JOIN LATERAL (SELECT pg_catalog.count(*) AS events, pg_catalog.min(e."timestamp") AS since FROM dugong.event_log e
+    WHERE p.mode OPERATOR(pg_catalog.=) 'async' AND e.tenant_id OPERATOR(pg_catalog.=) n.tenant_id
+    AND e.position OPERATOR(pg_catalog.>) COALESCE(c.position, p.start_position)
+    AND e.aggregate_type_id OPERATOR(pg_catalog.=) ANY (p.aggregate_type_ids)
+    AND (p.types IS NULL OR e.type OPERATOR(pg_catalog.=) ANY (p.types))) o
+CROSS JOIN LATERAL (SELECT pg_catalog.count(*) FILTER (WHERE x.dead) AS dead,
+        pg_catalog.count(*) FILTER (WHERE NOT x.dead AND x.attempts OPERATOR(pg_catalog.>) 0
+            AND (x.leased_until IS NULL OR x.leased_until OPERATOR(pg_catalog.<=) pg_catalog.clock_timestamp())) AS retrying
+    FROM dugong.deliveries x WHERE x.subscription OPERATOR(pg_catalog.=) p.name
+    AND x.tenant_id OPERATOR(pg_catalog.=) n.tenant_id) d
+WHERE dugong.sees_tenant(n.tenant_id);
+COMMENT ON VIEW dugong.tenant_status IS
+    'each projection and subscription, for each tenant that has events of its types: what it has not handled, and what went wrong';
+COMMENT ON COLUMN dugong.tenant_status.outstanding_events IS 'events of the tenant that it has not read';
+COMMENT ON COLUMN dugong.tenant_status.outstanding_since IS 'time of the first of them';
+COMMENT ON COLUMN dugong.tenant_status.dead_letters IS 'aggregates, of a subscription events, that wait for dugong.retry_dead_letters()';
+COMMENT ON COLUMN dugong.tenant_status.retrying IS 'aggregates, of a subscription events, that will be tried again';
+
+SELECT pg_catalog.pg_extension_config_dump('dugong.tenant_grants', '');
+SELECT pg_catalog.pg_extension_config_dump('dugong.tenant_isolation', '');
+REVOKE ALL ON FUNCTION dugong.tenant_isolation_changed(), dugong.sees_tenant_support(internal), dugong.grant_tenant(text, text), dugong.revoke_tenant(text, text),
+    dugong.enable_tenant_isolation(), dugong.disable_tenant_isolation() FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION dugong.sees_tenant(text) TO PUBLIC;
+REVOKE ALL ON TYPE dugong.tenant_grants, dugong.tenant_isolation, dugong.tenant_status FROM PUBLIC;
+
+CREATE FUNCTION dugong.verify_projection(projection text, sample int DEFAULT NULL, repair boolean DEFAULT false)
+RETURNS TABLE (aggregate_id uuid, tenant_id text, difference text, expected jsonb, actual jsonb, repaired boolean)
+LANGUAGE c VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'dugong_verify_projection';
+COMMENT ON FUNCTION dugong.verify_projection(text, int, boolean) IS
+    'the rows of a query model that are not what the log says: missing, extra or different; sample: of about so many aggregates only; repair: writes them anew';
+
+CREATE FUNCTION dugong.query_model_as_of(query_model anyelement, as_of timestamptz DEFAULT NULL, to_position bigint DEFAULT NULL)
+RETURNS SETOF anyelement
+LANGUAGE c STABLE PARALLEL RESTRICTED SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'dugong_query_model_as_of';
+COMMENT ON FUNCTION dugong.query_model_as_of(anyelement, timestamptz, bigint) IS
+    'a query model as it stood at a time, or when the log ended at a position; query_model: NULL of its table''s type';
+REVOKE ALL ON FUNCTION dugong.verify_projection(text, int, boolean),
+    dugong.query_model_as_of(anyelement, timestamptz, bigint) FROM PUBLIC;
+
+-- Erasure
 -- Subscribers find an erased event by its id: a publication may leave out positions, which are theirs.
 ALTER TABLE dugong.event_log REPLICA IDENTITY USING INDEX event_log_id_idx;
 
