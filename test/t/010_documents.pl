@@ -91,6 +91,10 @@ like($out, qr/^t\|t\n1\nt\nMail\|ConfirmationSent$/m, 'broker: an append is link
 like($out, qr/^2\|leased\|2\|worker-1\|sooner\n1\|leased\|1\|\|\n0\n2\n1$/m, 'broker: a consumer with a name, which releases what it has');
 like($out, qr/^mail\|running\|\d+\|0\|1\|0\|0$/m, 'broker: the status');
 is($err, '', 'broker: no warning');
+($out, $err) = @{ $output{tenants} };
+like($out, qr/^Bert\|blue\nblue\|AccountOpened$/m, 'tenants: each sees its own');
+like($out, qr/^bank_account\|running\|0\|0\|0$/m, 'tenants: the status');
+like($err, qr/NOTICE:  permission denied for tenant "red"/, 'tenants: whatever it sets');
 is($node->safe_psql('postgres', q{SELECT count(*) FROM pg_roles WHERE rolname !~ '^pg_' AND NOT rolsuper}),
 	'0', 'reference: its roles are dropped');
 
@@ -98,7 +102,7 @@ is($node->safe_psql('postgres', q{SELECT count(*) FROM pg_roles WHERE rolname !~
 my $reference = slurp_file('docs/reference.md');
 my %is_internal =
   map { $_ => 1 } qw(aggregate_type_id bank_account_apply current_payload snapshot_is_valid current_version row_apply to_domain_event
-	is_preloaded projection_is_stale projection_lock_key);
+	is_preloaded projection_is_stale projection_lock_key sees_tenant_support);
 
 # name(argument ... argument ...), with the arguments' names in their order
 sub signature
