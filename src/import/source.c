@@ -13,6 +13,7 @@
 #include "catalog/pg_type.h"
 #include "import/source.h"
 #include "store/aggregate_type.h"
+#include "store/tenant.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
 #include "utils/lsyscache.h"
@@ -207,7 +208,8 @@ set_if_given(LogRow *event, LogColumn column, const SourceRow *row, SourceColumn
 
 /*
  * Makes the event that a row stands for, in the current memory context; it
- * points into the row.  What is needed is not null.
+ * points into the row.  What is needed is not null.  Errors: 42501 if the
+ * caller does not see its tenant.
  */
 void
 source_to_event(Source *source, const SourceRow *row, int32 type_id, LogRow *event)
@@ -218,6 +220,7 @@ source_to_event(Source *source, const SourceRow *row, int32 type_id, LogRow *eve
 	log_row_set(event, LOG_AGGREGATE_TYPE_ID, Int32GetDatum(type_id));
 	log_row_set(event, LOG_TENANT_ID, row->nulls[SOURCE_TENANT_ID] ?
 				PointerGetDatum(cstring_to_text("")) : row->values[SOURCE_TENANT_ID]);
+	(void) tenant_require(DatumGetTextPP(log_row_value(event, LOG_TENANT_ID)));
 	log_row_set(event, LOG_SEQUENCE_NUMBER, row->values[SOURCE_SEQUENCE_NUMBER]);
 	set_if_given(event, LOG_TYPE, row, SOURCE_TYPE);
 	set_if_given(event, LOG_VERSION, row, SOURCE_VERSION);

@@ -11,10 +11,10 @@
 #include "fmgr.h"
 #include "funcapi.h"
 #include "projection/erasing.h"
-#include "store/context.h"
 #include "store/erasure.h"
 #include "store/event_type.h"
 #include "store/stored_event.h"
+#include "store/tenant.h"
 #include "utils/builtins.h"
 #include "utils/jsonb.h"
 #include "util/args.h"
@@ -50,7 +50,7 @@ dugong_erase_aggregate(PG_FUNCTION_ARGS)
 	erasing.type = aggregate_type_by_name(arg_name(fcinfo, 4), arg_needed_name(fcinfo, 0, "aggregate type"));
 	erasing.key.type_id = erasing.type->id;
 	erasing.key.id = *arg_needed_uuid(fcinfo, 1, "aggregate id");
-	erasing.key.tenant_id = PG_ARGISNULL(3) ? context_tenant_id() : PG_GETARG_TEXT_PP(3);
+	erasing.key.tenant_id = tenant_argument(fcinfo, 3);
 	identity_assume(&before, dugong_owner());
 	erasing_lock(&erasing);
 	erasing_erase_aggregate(&erasing);
@@ -59,15 +59,15 @@ dugong_erase_aggregate(PG_FUNCTION_ARGS)
 	return (Datum) 0;
 }
 
-/* Finds the event, into the current memory context. */
+/* Finds the event, into the current memory context; what a role does not see is not there for it. */
 static void
-find_event(const pg_uuid_t *id, LogRow *row)
+find_event(const pg_uuid_t *id, Oid caller, LogRow *row)
 {
 	Relation	log = log_open(AccessShareLock);
 	bool		found = event_find(log, id, row);
 
 	table_close(log, NoLock);
-	if (!found)
+	if (!found || !tenant_is_seen(caller, DatumGetTextPP(log_row_value(row, LOG_TENANT_ID))))
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
 				 errmsg("event \"%s\" does not exist", uuid_to_cstring(id))));
@@ -156,7 +156,7 @@ check_readable(const Erasing *erasing)
 	LogRow		row;
 
 	error_context_stack = &callback;
-	find_event(erasing->event_id, &row);
+	find_event(erasing->event_id, dugong_owner(), &row);
 	event_check_stored(&row);
 	if (erasing->type->fold)
 	{
@@ -180,14 +180,14 @@ dugong_erase_payload(PG_FUNCTION_ARGS)
 	erasing.event_id = arg_needed_uuid(fcinfo, 0, "event id");
 	erasing.keys = PG_ARGISNULL(1) ? NULL : PG_GETARG_ARRAYTYPE_P(1);
 	identity_assume(&before, dugong_owner());
-	find_event(erasing.event_id, &row);
+	find_event(erasing.event_id, before.user, &row);
 	log_row_key(&row, &erasing.key);
 	erasing.type = aggregate_type_get(erasing.key.type_id);
 	require_erasable(&erasing, &row);
 	erasing_lock(&erasing);
 	(void) erasing_require_not_erased(&erasing);
 	/* Another erasure may have been first. */
-	find_event(erasing.event_id, &row);
+	find_event(erasing.event_id, before.user, &row);
 	erasing.events = 1;
 	erasing.first = erasing.last = DatumGetInt64(log_row_value(&row, LOG_SEQUENCE_NUMBER));
 	if (erasing.keys)

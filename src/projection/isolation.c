@@ -17,6 +17,7 @@
 #include "catalog/namespace.h"
 #include "catalog/pg_type.h"
 #include "commands/policy.h"
+#include "commands/trigger.h"
 #include "fmgr.h"
 #include "lib/stringinfo.h"
 #include "miscadmin.h"
@@ -36,6 +37,7 @@
 
 PG_FUNCTION_INFO_V1(dugong_enable_tenant_isolation);
 PG_FUNCTION_INFO_V1(dugong_disable_tenant_isolation);
+PG_FUNCTION_INFO_V1(dugong_tenant_isolation_changed);
 
 #define POLICY "dugong_tenant"
 #define POLICY_OF_ALL "dugong_rows"
@@ -118,25 +120,78 @@ has_tenants(Oid relid)
 	return number > 0 && get_atttype(relid, number) == TEXTOID;
 }
 
-/* dugong's own tables that have tenants, and query models: List of oids. */
+/* The views of schema dugong: List of qualified names. */
 static List *
-all_tables(void)
+own_views(void)
 {
-	static SavedPlan select_tables = {
-		.sql = "SELECT c.oid FROM pg_catalog.pg_class c JOIN pg_catalog.pg_attribute a ON a.attrelid OPERATOR(pg_catalog.=) c.oid "
-		"WHERE c.relnamespace OPERATOR(pg_catalog.=) $1 AND c.relkind OPERATOR(pg_catalog.=) 'r' "
-		"AND a.attname OPERATOR(pg_catalog.=) 'tenant_id' ORDER BY c.relname",
+	static SavedPlan select_views = {
+		.sql = "SELECT relname FROM pg_catalog.pg_class WHERE relnamespace OPERATOR(pg_catalog.=) $1 "
+		"AND relkind OPERATOR(pg_catalog.=) 'v' ORDER BY relname",
 		.nargs = 1,
 		.argtypes = {OIDOID}
 	};
-	MemoryContext context = CurrentMemoryContext;
 	Datum		namespace = ObjectIdGetDatum(dugong_namespace());
-	List	   *tables = NIL;
+	uint64		nrows = plan_execute(&select_views, &namespace, NULL, false);
+	List	   *views = NIL;
+
+	for (uint64 row = 0; row < nrows; row++)
+		views = lappend(views, quote_qualified_identifier("dugong",
+														  SPI_getvalue(SPI_tuptable->vals[row], SPI_tuptable->tupdesc, 1)));
+	return views;
+}
+
+/*
+ * A view must look at the tenant of a row before a condition of its user's
+ * does, whose function might tell what it gets.  That keeps the planner from
+ * some ways, so it is so only while tenants are isolated.
+ */
+static void
+set_barriers(bool isolated)
+{
 	ListCell   *cell;
+
+	SPI_connect();
+	foreach(cell, own_views())
+	{
+		const char *view = lfirst(cell);
+		int			result = SPI_execute(isolated ?
+										 psprintf("ALTER VIEW %s SET (security_barrier = true)", view) :
+										 psprintf("ALTER VIEW %s RESET (security_barrier)", view), false, 0);
+
+		if (result != SPI_OK_UTILITY)
+			elog(ERROR, "could not alter view %s: %s", view, SPI_result_code_string(result));
+	}
+	SPI_finish();
+}
+
+static bool
+has_row(void)
+{
+	static SavedPlan select_row = {
+		.sql = "SELECT 1 FROM dugong.tenant_isolation"
+	};
+
+	return execute_as_owner(&select_row, NULL, NULL) > 0;
+}
+
+/* The extension's tables that have tenants: List of oids. */
+static List *
+own_tables(void)
+{
+	static SavedPlan select_tables = {
+		.sql = "SELECT c.oid FROM pg_catalog.pg_class c JOIN pg_catalog.pg_attribute a ON a.attrelid OPERATOR(pg_catalog.=) c.oid "
+		"JOIN pg_catalog.pg_depend d ON d.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_class'::pg_catalog.regclass "
+		"AND d.objid OPERATOR(pg_catalog.=) c.oid AND d.deptype OPERATOR(pg_catalog.=) 'e' "
+		"JOIN pg_catalog.pg_extension e ON d.refclassid OPERATOR(pg_catalog.=) 'pg_catalog.pg_extension'::pg_catalog.regclass "
+		"AND d.refobjid OPERATOR(pg_catalog.=) e.oid AND e.extname OPERATOR(pg_catalog.=) 'dugong' "
+		"WHERE c.relkind OPERATOR(pg_catalog.=) 'r' AND a.attname OPERATOR(pg_catalog.=) 'tenant_id' ORDER BY c.relname"
+	};
+	MemoryContext context = CurrentMemoryContext;
+	List	   *tables = NIL;
 	uint64		nrows;
 
 	SPI_connect();
-	nrows = plan_execute(&select_tables, &namespace, NULL, false);
+	nrows = plan_execute(&select_tables, NULL, NULL, false);
 	for (uint64 row = 0; row < nrows; row++)
 	{
 		MemoryContext old = MemoryContextSwitchTo(context);
@@ -146,6 +201,34 @@ all_tables(void)
 		MemoryContextSwitchTo(old);
 	}
 	SPI_finish();
+	return tables;
+}
+
+/*
+ * What belongs to the extension.  It is done by the trigger and not by who
+ * isolates tenants, because a dump has the table's row, but neither the views'
+ * options nor the policies of an extension's tables.
+ */
+static void
+apply_to_own(bool isolated)
+{
+	Identity	before;
+	ListCell   *cell;
+
+	identity_assume(&before, dugong_owner());
+	set_barriers(isolated);
+	foreach(cell, own_tables())
+		(isolated ? protect : unprotect) (lfirst_oid(cell));
+	identity_restore(&before);
+}
+
+/* The tables of query models: List of oids. */
+static List *
+query_models(void)
+{
+	List	   *tables = NIL;
+	ListCell   *cell;
+
 	foreach(cell, projection_list())
 	{
 		const char *name = ((const Projection *) lfirst(cell))->query_model;
@@ -215,9 +298,11 @@ dugong_enable_tenant_isolation(PG_FUNCTION_ARGS)
 	require_log_owner("dugong.enable_tenant_isolation()");
 	/* A projection that is being created either is in the list, or finds tenants isolated. */
 	LockRelationOid(dugong_relid("projections"), ShareRowExclusiveLock);
-	tables = all_tables();
+	tables = query_models();
 	check_tables(tables);
 	inserted = execute_as_owner(&insert, &by, NULL) > 0;
+	if (!inserted)
+		apply_to_own(true);
 	foreach(cell, tables)
 		protect(lfirst_oid(cell));
 	PG_RETURN_BOOL(inserted);
@@ -236,7 +321,25 @@ dugong_disable_tenant_isolation(PG_FUNCTION_ARGS)
 	require_log_owner("dugong.disable_tenant_isolation()");
 	LockRelationOid(dugong_relid("projections"), ShareRowExclusiveLock);
 	deleted = execute_as_owner(&delete, NULL, NULL) > 0;
-	foreach(cell, all_tables())
+	foreach(cell, query_models())
 		unprotect(lfirst_oid(cell));
 	PG_RETURN_BOOL(deleted);
+}
+
+/* AFTER statement trigger of dugong.tenant_isolation. */
+Datum
+dugong_tenant_isolation_changed(PG_FUNCTION_ARGS)
+{
+	TriggerData *trigger = (TriggerData *) fcinfo->context;
+
+	if (!CALLED_AS_TRIGGER(fcinfo) ||
+		!TRIGGER_FIRED_AFTER(trigger->tg_event) ||
+		!TRIGGER_FIRED_FOR_STATEMENT(trigger->tg_event) ||
+		RelationGetRelid(trigger->tg_relation) != dugong_relid("tenant_isolation"))
+		ereport(ERROR,
+				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+				 errmsg("function must be called as the trigger of dugong.tenant_isolation")));
+	tenant_isolation_forget();
+	apply_to_own(has_row());
+	return PointerGetDatum(NULL);
 }

@@ -20,9 +20,11 @@
 #include "store/horizon.h"
 #include "store/stored_event.h"
 #include "store/tag_query.h"
+#include "store/tenant.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 #include "util/args.h"
+#include "util/identity.h"
 #include "util/private_lock.h"
 
 PG_FUNCTION_INFO_V1(dugong_read_events_matching);
@@ -127,6 +129,8 @@ dugong_read_events_matching(PG_FUNCTION_ARGS)
 {
 	Output		output = {.left = PG_INT64_MAX,.empty = true};
 	TagQuery	query;
+	text	   *tenant_id;
+	Identity	before;
 	int64		after = PG_ARGISNULL(1) ? 0 : Max(PG_GETARG_INT64(1), 0);
 
 	if (!PG_ARGISNULL(2) && (output.left = PG_GETARG_INT32(2)) < 0)
@@ -134,8 +138,9 @@ dugong_read_events_matching(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("max_rows must not be negative")));
 	output.backward = !PG_ARGISNULL(3) && PG_GETARG_BOOL(3);
-	tag_query_make(&query, DatumGetJsonbP(arg_needed(fcinfo, 0, "query")),
-				   PG_ARGISNULL(4) ? context_tenant_id() : PG_GETARG_TEXT_PP(4));
+	tenant_id = tenant_argument(fcinfo, 4);
+	identity_enter(&before);
+	tag_query_make(&query, DatumGetJsonbP(arg_needed(fcinfo, 0, "query")), tenant_id);
 	InitMaterializedSRF(fcinfo, 0);
 	output.result = (ReturnSetInfo *) fcinfo->resultinfo;
 	output.event_context = AllocSetContextCreate(CurrentMemoryContext, "dugong event", ALLOCSET_DEFAULT_SIZES);
@@ -143,6 +148,7 @@ dugong_read_events_matching(PG_FUNCTION_ARGS)
 	if (after < PG_INT64_MAX)
 		read_matching(&output, &query, after);
 	event_reader_close(&output.reader);
+	identity_leave(&before);
 	MemoryContextDelete(output.event_context);
 	return (Datum) 0;
 }

@@ -39,6 +39,15 @@ SELECT dugong.append_event('Own', :x, 'Old', '{"new": {"text": "SECRET"}}', even
 SELECT dugong.append_event('Own', :z, 'Old', '{"new": {"text": "SECRET"}}', tenant_id => 'b') \g /dev/null
 CREATE DOMAIN tenants.strict AS jsonb CHECK (VALUE ? 'x');
 SELECT dugong.create_event_type('Own', 'Old', payload_type => 'tenants.strict') \g /dev/null
+SELECT dugong.declare_tags('Own', 'Old', '{"text": ["new", "text"]}', 'here') \g /dev/null
+SELECT dugong.append_event('BankAccount', :z, 'Noted', metadata => '{"note": "SECRET"}', event_id => 'a0000000-0000-4000-8000-0000000000e4', tenant_id => 'b') \g /dev/null
+SELECT dugong.append_event('BankAccount', 'beebee00-0000-4000-8000-000000000004', 'Noted', tenant_id => 'b') \g /dev/null
+SELECT dugong.erase_aggregate('BankAccount', 'beebee00-0000-4000-8000-000000000004', 'SECRET', 'b') \g /dev/null
+CREATE TABLE tenants.source (id uuid, origin text, "aggregateType" text, "aggregateId" uuid, "sequenceNumber" int, type text, payload jsonb, "timestamp" timestamptz, "tenantId" text);
+INSERT INTO tenants.source VALUES ('e0000000-0000-4000-8000-000000000001', 'here', 'Own', 'e0000000-0000-4000-8000-000000000002', 1, 'Made', '{}', '2020-01-01', 'b');
+CREATE TABLE tenants.old_source AS SELECT * FROM tenants.source LIMIT 0;
+GRANT SELECT ON tenants.source TO PUBLIC;
+CALL dugong.import_events('tenants.old_source');
 -- A wrong snapshot
 SELECT dugong.take_snapshot('BankAccount', :z, 'b') \g /dev/null
 UPDATE dugong.aggregate_snapshots SET state = s.state FROM (SELECT 'x'::bytea AS state) s WHERE aggregate_id = :z;
@@ -241,7 +250,28 @@ CREATE TEMP TABLE attempts AS SELECT * FROM (VALUES
     ('dugong.verify_snapshots(text,text)', 'changes', $$SELECT * FROM dugong.verify_snapshots('BankAccount')$$),
     ('dugong.wait_for_events(text,interval)', NULL, $$CALL dugong.wait_for_events('s', '1ms')$$),
     ('dugong.wait_for_projection(text,interval,bigint)', NULL, NULL),
+    ('dugong.append_event(name,uuid,text,jsonb,bigint,uuid,integer,jsonb,uuid,uuid,text,timestamp with time zone,jsonb,bigint,text,text)', 'changes',
+        $$SELECT dugong.append_event('BankAccount', 'a0000000-0000-4000-8000-000000000001', 'Noted', if_none_match => '{"types": ["Old"], "tags": {"text": "none"}}', tenant_id => 'b')$$),
+    ('dugong.append_events(name,uuid,jsonb,bigint,jsonb,uuid,uuid,text,timestamp with time zone,jsonb,bigint,text,text)', 'changes',
+        $$SELECT dugong.append_events('BankAccount', 'a0000000-0000-4000-8000-000000000001', '[{"type": "Noted"}]', if_none_match => '{"types": ["Old"], "tags": {"text": "none"}}', tenant_id => 'b')$$),
+    ('dugong.declare_tags(text,text,jsonb,text)', NULL, NULL),
+    ('dugong.drop_tags(text,text,text)', NULL, NULL),
+    ('dugong.read_events_matching(jsonb,bigint,integer,boolean,text)', 'tells', $$SELECT * FROM dugong.read_events_matching('{"types": ["Old"]}', tenant_id => 'b')$$),
+    ('dugong.erase_aggregate(text,uuid,text,text,text)', 'changes', $$SELECT * FROM dugong.erase_aggregate('BankAccount', 'a0000000-0000-4000-8000-000000000001', 'x', 'b')$$),
+    ('dugong.erase_payload(uuid,text[],text)', 'changes', $$SELECT * FROM dugong.erase_payload('a0000000-0000-4000-8000-0000000000e4', '{note}', 'x')$$),
+    ('dugong.is_skeleton(dugong.domain_event)', NULL, NULL),
+    ('dugong.import_events(regclass,jsonb,boolean,integer)', 'changes', $$CALL dugong.import_events('tenants.source')$$),
+    ('dugong.verify_projection(text,integer,boolean)', NULL, $$SELECT * FROM dugong.verify_projection('bank_account')$$),
+    ('dugong.query_model_as_of(anyelement,timestamp with time zone,bigint)', 'tells', $$SELECT * FROM dugong.query_model_as_of(NULL::bank_account_query_model)$$),
     -- relations
+    ('dugong.declared_tags', NULL, NULL),
+    ('dugong.erasure_log', 'tells', $$SELECT * FROM dugong.erasure_log$$),
+    ('dugong.erasures', 'tells', $$SELECT * FROM dugong.erasures$$),
+    -- what it has of values are hashes
+    ('dugong.event_tags', NULL, NULL),
+    ('dugong.import_progress', 'tells', $$SELECT 'SECRET' FROM dugong.import_progress$$),
+    ('dugong.imports', NULL, NULL),
+    ('dugong.tag_declarations', NULL, NULL),
     ('dugong.aggregate_snapshots', 'tells', $$SELECT * FROM dugong.aggregate_snapshots$$),
     ('dugong.aggregate_snapshots', 'changes', $$DELETE FROM dugong.aggregate_snapshots$$),
     ('dugong.aggregate_types', NULL, NULL),
@@ -444,7 +474,7 @@ SELECT is((SELECT string_agg(DISTINCT tenant_id, ' ') FROM tenants.model), 'a', 
 SELECT is((SELECT string_agg(DISTINCT tenant_id, ' ' ORDER BY tenant_id) FROM bank_account_query_model WHERE tenant_id <> ''), 'a b', 'the superuser''s has all');
 SELECT is((SELECT bool_and(position = head) FROM dugong.projection_status WHERE projection IN ('events', 'model')), true, 'they have passed over the others'' events');
 SELECT results_eq($$ SELECT projection, tenant_id, dead_letters, retrying FROM dugong.tenant_status WHERE projection IN ('events', 's') ORDER BY 1, 2 $$,
-    $$ VALUES ('events', '', 0::bigint, 0::bigint), ('events', 'a', 0, 0), ('events', 'b', 0, 0), ('s', '', 0, 0), ('s', 'a', 0, 0), ('s', 'b', 1, 1) $$, 'the status of each tenant');
+    $$ VALUES ('events', '', 0::bigint, 0::bigint), ('events', 'a', 0, 0), ('events', 'b', 0, 0), ('s', '', 0, 0), ('s', 'a', 0, 0), ('s', 'b', 1, 4) $$, 'the status of each tenant');
 -- Rebuilt, it has what the owner sees now
 SELECT dugong.grant_tenant('regress_tenant_a', 'b') \g /dev/null
 SET LOCAL ROLE regress_tenant_a;

@@ -153,7 +153,7 @@ SELECT dugong.create_projection('own_inline', 'Projected', event_handler => 'tre
 SELECT dugong.create_subscription('sub', '{Projected}', origin => 'here') \g /dev/null
 SELECT dugong.alter_projection(name, owner => 'regress_dugong_single') FROM unnest(ARRAY['own', 'own_inline']) AS name \g /dev/null
 SELECT dugong.alter_subscription('sub', owner => 'regress_dugong_single') \g /dev/null
-CREATE TABLE trespass.own_model (id uuid PRIMARY KEY);
+CREATE TABLE trespass.own_model (id uuid, tenant_id text, PRIMARY KEY (id, tenant_id));
 GRANT SELECT ON trespass.own_model TO regress_dugong_single, regress_dugong_attacker;
 SELECT dugong.create_aggregate_type('Shown', fold => 'dugong.row_fold(dugong.domain_event)', origin => 'here', external => false) \g /dev/null
 SELECT dugong.create_projection('own_model', 'Shown', 'trespass.own_model', origin => 'here') \g /dev/null

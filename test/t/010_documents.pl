@@ -113,6 +113,10 @@ like($err, qr/Without a value that is needed: 2 of 5 events/, 'import: what is w
 like($out, qr/^2\|1\|0\n1$/m, 'consistency: a decision, and an append on it');
 like($out, qr/^A-17$/m, 'consistency: the last one');
 like($err, qr/the course has changed: append condition does not hold/, 'consistency: a conflict is handled');
+($out, $err) = @{ $output{tenants} };
+like($out, qr/^Bert\|blue\nblue\|AccountOpened$/m, 'tenants: each sees its own');
+like($out, qr/^bank_account\|running\|0\|0\|0$/m, 'tenants: the status');
+like($err, qr/NOTICE:  permission denied for tenant "red"/, 'tenants: whatever it sets');
 is($node->safe_psql('postgres', q{SELECT count(*) FROM pg_roles WHERE rolname !~ '^pg_' AND NOT rolsuper}),
 	'0', 'reference: its roles are dropped');
 
@@ -120,7 +124,7 @@ is($node->safe_psql('postgres', q{SELECT count(*) FROM pg_roles WHERE rolname !~
 my $reference = slurp_file('docs/reference.md');
 my %is_internal =
   map { $_ => 1 } qw(aggregate_type_id bank_account_apply current_payload snapshot_is_valid current_version row_apply to_domain_event
-	is_preloaded projection_is_stale projection_lock_key);
+	is_preloaded projection_is_stale projection_lock_key sees_tenant_support);
 
 # name(argument ... argument ...), with the arguments' names in their order
 sub signature

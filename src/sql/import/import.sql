@@ -47,7 +47,8 @@ CROSS JOIN LATERAL (SELECT
         SELECT pg_catalog.max((l.classid::bigint OPERATOR(pg_catalog.<<) 32) OPERATOR(pg_catalog.|) l.objid::bigint) FROM pg_catalog.pg_locks l
         WHERE l.pid OPERATOR(pg_catalog.=) k.pid AND l.locktype OPERATOR(pg_catalog.=) 'advisory' AND l.objsubid OPERATOR(pg_catalog.=) -10746), 0)
         ELSE i.done END AS done,
-    EXTRACT(epoch FROM COALESCE(i.finished_at, pg_catalog.clock_timestamp()) OPERATOR(pg_catalog.-) i.started_at) AS seconds) x;
+    EXTRACT(epoch FROM COALESCE(i.finished_at, pg_catalog.clock_timestamp()) OPERATOR(pg_catalog.-) i.started_at) AS seconds) x
+WHERE dugong.sees_tenant(NULL);
 COMMENT ON VIEW dugong.import_progress IS
     'imports that run, are done, or were broken off (pid NULL, not done): CALL dugong.import_events() again goes on';
 COMMENT ON COLUMN dugong.import_progress.done IS 'rows that are read, in phase verify; then events of the source that are in the log';

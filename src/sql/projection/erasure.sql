@@ -55,7 +55,8 @@ SELECT x.id,
        x.last_sequence_number,
        x.events
 FROM dugong.erasure_log x
-LEFT JOIN dugong.aggregate_types t ON t.id OPERATOR(pg_catalog.=) x.aggregate_type_id;
+LEFT JOIN dugong.aggregate_types t ON t.id OPERATOR(pg_catalog.=) x.aggregate_type_id
+WHERE dugong.sees_tenant(x.tenant_id);
 COMMENT ON VIEW dugong.erasures IS 'what was erased, by whom, when and why';
 
 CREATE FUNCTION dugong.erase_aggregate(

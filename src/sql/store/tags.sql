@@ -50,7 +50,7 @@ CREATE FUNCTION dugong.read_events_matching(
     query jsonb, after_position bigint DEFAULT NULL, max_rows int DEFAULT NULL, backward boolean DEFAULT false,
     tenant_id text DEFAULT NULL)
 RETURNS SETOF dugong.domain_event
-LANGUAGE c VOLATILE PARALLEL UNSAFE ROWS 30 SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+LANGUAGE c VOLATILE PARALLEL UNSAFE ROWS 30 SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'dugong_read_events_matching';
 COMMENT ON FUNCTION dugong.read_events_matching(jsonb, bigint, int, boolean, text) IS
     'events of some types and tags, in the order of positions; the last one''s position is the after_position of an append';

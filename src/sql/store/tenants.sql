@@ -26,7 +26,7 @@ ALTER TABLE dugong.tenant_grants ENABLE ALWAYS TRIGGER changed;
 CREATE FUNCTION dugong.tenant_isolation_changed() RETURNS trigger
 LANGUAGE c AS 'MODULE_PATHNAME', 'dugong_tenant_isolation_changed';
 COMMENT ON FUNCTION dugong.tenant_isolation_changed() IS
-    'trigger: tells all sessions, and has the views look at tenants before they look at anything else';
+    'trigger: tells all sessions, and does to the extension''s views and tables what it takes';
 
 -- An update script that replaces a view ends with UPDATE dugong.tenant_isolation SET enabled = true.
 CREATE TRIGGER changed

@@ -53,7 +53,7 @@ ALTER TABLE dugong.tenant_grants ENABLE ALWAYS TRIGGER changed;
 CREATE FUNCTION dugong.tenant_isolation_changed() RETURNS trigger
 LANGUAGE c AS 'MODULE_PATHNAME', 'dugong_tenant_isolation_changed';
 COMMENT ON FUNCTION dugong.tenant_isolation_changed() IS
-    'trigger: tells all sessions, and has the views look at tenants before they look at anything else';
+    'trigger: tells all sessions, and does to the extension''s views and tables what it takes';
 
 -- An update script that replaces a view ends with UPDATE dugong.tenant_isolation SET enabled = true.
 CREATE TRIGGER changed
@@ -476,7 +476,8 @@ SELECT x.id,
        x.last_sequence_number,
        x.events
 FROM dugong.erasure_log x
-LEFT JOIN dugong.aggregate_types t ON t.id OPERATOR(pg_catalog.=) x.aggregate_type_id;
+LEFT JOIN dugong.aggregate_types t ON t.id OPERATOR(pg_catalog.=) x.aggregate_type_id
+WHERE dugong.sees_tenant(x.tenant_id);
 COMMENT ON VIEW dugong.erasures IS 'what was erased, by whom, when and why';
 
 CREATE FUNCTION dugong.erase_aggregate(
@@ -554,7 +555,8 @@ CROSS JOIN LATERAL (SELECT
         SELECT pg_catalog.max((l.classid::bigint OPERATOR(pg_catalog.<<) 32) OPERATOR(pg_catalog.|) l.objid::bigint) FROM pg_catalog.pg_locks l
         WHERE l.pid OPERATOR(pg_catalog.=) k.pid AND l.locktype OPERATOR(pg_catalog.=) 'advisory' AND l.objsubid OPERATOR(pg_catalog.=) -10746), 0)
         ELSE i.done END AS done,
-    EXTRACT(epoch FROM COALESCE(i.finished_at, pg_catalog.clock_timestamp()) OPERATOR(pg_catalog.-) i.started_at) AS seconds) x;
+    EXTRACT(epoch FROM COALESCE(i.finished_at, pg_catalog.clock_timestamp()) OPERATOR(pg_catalog.-) i.started_at) AS seconds) x
+WHERE dugong.sees_tenant(NULL);
 COMMENT ON VIEW dugong.import_progress IS
     'imports that run, are done, or were broken off (pid NULL, not done): CALL dugong.import_events() again goes on';
 COMMENT ON COLUMN dugong.import_progress.done IS 'rows that are read, in phase verify; then events of the source that are in the log';
@@ -615,7 +617,7 @@ CREATE FUNCTION dugong.read_events_matching(
     query jsonb, after_position bigint DEFAULT NULL, max_rows int DEFAULT NULL, backward boolean DEFAULT false,
     tenant_id text DEFAULT NULL)
 RETURNS SETOF dugong.domain_event
-LANGUAGE c VOLATILE PARALLEL UNSAFE ROWS 30 SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+LANGUAGE c VOLATILE PARALLEL UNSAFE ROWS 30 SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'dugong_read_events_matching';
 COMMENT ON FUNCTION dugong.read_events_matching(jsonb, bigint, int, boolean, text) IS
     'events of some types and tags, in the order of positions; the last one''s position is the after_position of an append';
