@@ -52,6 +52,7 @@
 #include "utils/typcache.h"
 #include "utils/varlena.h"
 #include "util/identity.h"
+#include "util/relation_change.h"
 
 typedef struct Known
 {
@@ -90,7 +91,7 @@ catalog_changed(Datum arg, int cacheid, uint32 hashvalue)
 }
 
 static void
-relation_changed(Datum arg, Oid relid)
+relation_changed(void *arg, Oid relid)
 {
 	forget();
 }
@@ -104,7 +105,7 @@ fingerprint_init(void)
 	CacheRegisterSyscacheCallback(ENUMOID, catalog_changed, (Datum) 0);
 	CacheRegisterSyscacheCallback(OPEROID, catalog_changed, (Datum) 0);
 	CacheRegisterSyscacheCallback(CONSTROID, catalog_changed, (Datum) 0);
-	CacheRegisterRelcacheCallback(relation_changed, (Datum) 0);
+	relation_change_hear(relation_changed, NULL);
 }
 
 static void

@@ -20,10 +20,10 @@
 #include "nodes/execnodes.h"
 #include "store/insert.h"
 #include "store/log_index.h"
-#include "utils/inval.h"
 #include "utils/memutils.h"
 #include "util/identity.h"
 #include "util/plan.h"
+#include "util/relation_change.h"
 
 /* Of dugong's own: see sql/store/log.sql */
 #define OWN_CHECKS 3
@@ -119,7 +119,7 @@ static TupleDesc short_descs[LOG_NCOLUMNS];
 static Oid	short_descs_relid;
 
 static void
-on_relation(Datum arg, Oid relid)
+on_relation(void *arg, Oid relid)
 {
 	if (relid == InvalidOid || relid == short_descs_relid)
 		short_descs_relid = InvalidOid;
@@ -131,7 +131,7 @@ on_relation(Datum arg, Oid relid)
 void
 insert_init(void)
 {
-	CacheRegisterRelcacheCallback(on_relation, (Datum) 0);
+	relation_change_hear(on_relation, NULL);
 }
 
 /* The column that the index has rows by, if it is known to be of such a kind; else 0. */

@@ -17,6 +17,7 @@
 #include "utils/lsyscache.h"
 #include "utils/syscache.h"
 #include "util/names.h"
+#include "util/relation_change.h"
 
 #define MAX_NAMES 64
 
@@ -42,7 +43,7 @@ forget(void)
 }
 
 static void
-on_relation(Datum arg, Oid relid)
+on_relation(void *arg, Oid relid)
 {
 	if (relid == InvalidOid)
 		forget();
@@ -60,7 +61,7 @@ on_catalog(Datum arg, int cacheid, uint32 hashvalue)
 void
 names_init(void)
 {
-	CacheRegisterRelcacheCallback(on_relation, (Datum) 0);
+	relation_change_hear(on_relation, NULL);
 	CacheRegisterSyscacheCallback(NAMESPACEOID, on_catalog, (Datum) 0);
 	CacheRegisterSyscacheCallback(TYPEOID, on_catalog, (Datum) 0);
 }

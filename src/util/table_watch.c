@@ -17,14 +17,15 @@
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
 #include "util/identity.h"
+#include "util/relation_change.h"
 #include "util/table_watch.h"
 
 PG_FUNCTION_INFO_V1(dugong_registry_changed);
 
 static void
-invalidate(Datum arg, Oid relid)
+invalidate(void *arg, Oid relid)
 {
-	TableWatch *watch = (TableWatch *) DatumGetPointer(arg);
+	TableWatch *watch = arg;
 
 	if (relid == InvalidOid || relid == watch->relid)
 	{
@@ -37,7 +38,7 @@ invalidate(Datum arg, Oid relid)
 void
 table_watch_init(TableWatch *watch)
 {
-	CacheRegisterRelcacheCallback(invalidate, PointerGetDatum(watch));
+	relation_change_hear(invalidate, watch);
 }
 
 /*
