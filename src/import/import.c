@@ -4,9 +4,9 @@
  *
  * First all of the source is verified and what is new in it is kept
  * (verify.c).  Then that is appended, in its order, in transactions of bounded
- * size.  Each locks its aggregates, in the order of their lock keys and so few
- * that the log need not be locked, and looks where they end: an aggregate that
- * somebody has gone on with meanwhile is UG001.  So nothing is overwritten,
+ * size.  Each locks its aggregates and tags, in the order of their lock keys and
+ * so few that the log need not be locked, and looks where the aggregates end: one
+ * that somebody has gone on with meanwhile is UG001.  So nothing is overwritten,
  * nothing comes twice, and appends to other aggregates go on.
  *
  * How far an import has come is in dugong.imports, for those who watch.  To go
@@ -28,6 +28,7 @@
 #include "miscadmin.h"
 #include "store/aggregate_lock.h"
 #include "store/append.h"
+#include "store/event_tag.h"
 #include "store/log.h"
 #include "store/ownership.h"
 #include "utils/builtins.h"
@@ -69,6 +70,7 @@ typedef struct Batch
 	Target	  **targets;		/* of each event */
 	int			count;
 	HTAB	   *aggregates;		/* of Target */
+	TagLocks	tags;			/* of all events */
 } Batch;
 
 /* Somebody may watch; another import of the same source would only fail later. */
@@ -161,7 +163,7 @@ find_target(Batch *batch, const LogRow *event)
 
 /* Takes the next row of what is kept; false at its end. */
 static bool
-read_event(Import *import, LogRow *event, Size *bytes)
+read_event(Import *import, LogRow *event, TagLocks *tags, Size *bytes)
 {
 	HeapTuple	tuple;
 	SourceRow	row;
@@ -176,8 +178,19 @@ read_event(Import *import, LogRow *event, Size *bytes)
 	heap_deform_tuple(tuple, import->source.desc, row.values, row.nulls);
 	(void) source_find_type(&import->source, &row, &type_id);
 	source_to_event(&import->source, &row, type_id, event);
-	event_check_import(event);
+	event_check_import(event, tags);
 	return true;
+}
+
+/* Can it lock what one more event needs, and not the log? */
+static bool
+has_locks_left(Batch *batch)
+{
+	long		room = MAX_AGGREGATE_LOCKS - MAX_EVENT_TAGS - 1 - hash_get_num_entries(batch->aggregates);
+
+	if (batch->tags.count >= room)
+		tag_locks_compact(&batch->tags);
+	return batch->tags.count < room;
 }
 
 /*
@@ -194,8 +207,7 @@ read_batch(Import *import, Batch *batch)
 	batch->targets = palloc(import->batch_size * sizeof(Target *));
 	batch->aggregates = aggregate_table_create("dugong import", sizeof(Target), CurrentMemoryContext);
 	while (batch->count < import->batch_size && bytes < MAX_BATCH_BYTES &&
-		   hash_get_num_entries(batch->aggregates) < MAX_AGGREGATE_LOCKS &&
-		   read_event(import, &batch->events[batch->count], &bytes))
+		   has_locks_left(batch) && read_event(import, &batch->events[batch->count], &batch->tags, &bytes))
 	{
 		CHECK_FOR_INTERRUPTS();
 		batch->targets[batch->count] = find_target(batch, &batch->events[batch->count]);
@@ -204,9 +216,9 @@ read_batch(Import *import, Batch *batch)
 	return batch->count > 0;
 }
 
-/* Waits until nobody else decides on the batch's aggregates. */
+/* Waits until nobody else decides on the batch's aggregates and tags. */
 static void
-lock_targets(const Batch *batch)
+lock_targets(Batch *batch)
 {
 	const AggregateKey **keys = palloc(hash_get_num_entries(batch->aggregates) * sizeof(AggregateKey *));
 	HASH_SEQ_STATUS seq;
@@ -216,7 +228,7 @@ lock_targets(const Batch *batch)
 	hash_seq_init(&seq, batch->aggregates);
 	while ((target = hash_seq_search(&seq)) != NULL)
 		keys[count++] = &target->key;
-	aggregate_lock_several(keys, count);
+	aggregate_lock_several(keys, count, &batch->tags);
 }
 
 /* Reads where the aggregates end, under their locks.  UG001 if it is not where the batch goes on. */

@@ -162,8 +162,9 @@ static void
 check_event(void *arg)
 {
 	Candidate  *candidate = arg;
+	TagLocks	tags = {0};
 
-	event_check_import(&candidate->event);
+	event_check_import(&candidate->event, &tags);
 }
 
 /* Would the log take it?  Payload types may run users' code. */

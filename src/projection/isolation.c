@@ -8,6 +8,10 @@
  * level security was off, it is switched on, and a second policy lets through
  * what the first one does.  Tables' owners, workers among them, pass by both.
  *
+ * All locks are taken in one moment (moment.c): those who append, and hold some
+ * of them in an order of their own, neither deadlock with it nor queue behind
+ * it.
+ *
  * A table without tenants would show all tenants' rows to everybody, so no
  * query model may be one.
  */
@@ -23,6 +27,7 @@
 #include "miscadmin.h"
 #include "nodes/makefuncs.h"
 #include "projection/isolation.h"
+#include "projection/moment.h"
 #include "projection/projection.h"
 #include "storage/lmgr.h"
 #include "store/ownership.h"
@@ -48,7 +53,7 @@ qualified_name(Oid relid)
 	return quote_qualified_identifier(get_namespace_name(get_rel_namespace(relid)), get_rel_name(relid));
 }
 
-/* Runs a statement, whose middle is a table's name. */
+/* Runs a statement, whose middle is the name of a table or view. */
 static void
 alter_table(const char *before, Oid relid, const char *after)
 {
@@ -120,24 +125,41 @@ has_tenants(Oid relid)
 	return number > 0 && get_atttype(relid, number) == TEXTOID;
 }
 
-/* The views of schema dugong: List of qualified names. */
+/* The relations that a statement finds: List of oids. */
+static List *
+find_relations(SavedPlan *select, Datum *values)
+{
+	MemoryContext context = CurrentMemoryContext;
+	List	   *relations = NIL;
+	uint64		nrows;
+
+	SPI_connect();
+	nrows = plan_execute(select, values, NULL, false);
+	for (uint64 row = 0; row < nrows; row++)
+	{
+		MemoryContext old = MemoryContextSwitchTo(context);
+		bool		isnull;
+
+		relations = lappend_oid(relations, DatumGetObjectId(plan_result(row, 1, &isnull)));
+		MemoryContextSwitchTo(old);
+	}
+	SPI_finish();
+	return relations;
+}
+
+/* The views of schema dugong. */
 static List *
 own_views(void)
 {
 	static SavedPlan select_views = {
-		.sql = "SELECT relname FROM pg_catalog.pg_class WHERE relnamespace OPERATOR(pg_catalog.=) $1 "
+		.sql = "SELECT oid FROM pg_catalog.pg_class WHERE relnamespace OPERATOR(pg_catalog.=) $1 "
 		"AND relkind OPERATOR(pg_catalog.=) 'v' ORDER BY relname",
 		.nargs = 1,
 		.argtypes = {OIDOID}
 	};
 	Datum		namespace = ObjectIdGetDatum(dugong_namespace());
-	uint64		nrows = plan_execute(&select_views, &namespace, NULL, false);
-	List	   *views = NIL;
 
-	for (uint64 row = 0; row < nrows; row++)
-		views = lappend(views, quote_qualified_identifier("dugong",
-														  SPI_getvalue(SPI_tuptable->vals[row], SPI_tuptable->tupdesc, 1)));
-	return views;
+	return find_relations(&select_views, &namespace);
 }
 
 /*
@@ -150,18 +172,9 @@ set_barriers(bool isolated)
 {
 	ListCell   *cell;
 
-	SPI_connect();
 	foreach(cell, own_views())
-	{
-		const char *view = lfirst(cell);
-		int			result = SPI_execute(isolated ?
-										 psprintf("ALTER VIEW %s SET (security_barrier = true)", view) :
-										 psprintf("ALTER VIEW %s RESET (security_barrier)", view), false, 0);
-
-		if (result != SPI_OK_UTILITY)
-			elog(ERROR, "could not alter view %s: %s", view, SPI_result_code_string(result));
-	}
-	SPI_finish();
+		alter_table("ALTER VIEW", lfirst_oid(cell),
+					isolated ? "SET (security_barrier = true)" : "RESET (security_barrier)");
 }
 
 static bool
@@ -174,7 +187,7 @@ has_row(void)
 	return execute_as_owner(&select_row, NULL, NULL) > 0;
 }
 
-/* The extension's tables that have tenants: List of oids. */
+/* The extension's tables that have tenants. */
 static List *
 own_tables(void)
 {
@@ -186,22 +199,8 @@ own_tables(void)
 		"AND d.refobjid OPERATOR(pg_catalog.=) e.oid AND e.extname OPERATOR(pg_catalog.=) 'dugong' "
 		"WHERE c.relkind OPERATOR(pg_catalog.=) 'r' AND a.attname OPERATOR(pg_catalog.=) 'tenant_id' ORDER BY c.relname"
 	};
-	MemoryContext context = CurrentMemoryContext;
-	List	   *tables = NIL;
-	uint64		nrows;
 
-	SPI_connect();
-	nrows = plan_execute(&select_tables, NULL, NULL, false);
-	for (uint64 row = 0; row < nrows; row++)
-	{
-		MemoryContext old = MemoryContextSwitchTo(context);
-		bool		isnull;
-
-		tables = lappend_oid(tables, DatumGetObjectId(plan_result(row, 1, &isnull)));
-		MemoryContextSwitchTo(old);
-	}
-	SPI_finish();
-	return tables;
+	return find_relations(&select_tables, NULL);
 }
 
 /*
@@ -252,6 +251,22 @@ report_without_tenants(const char *names)
 			 errhint("Give it the column, and a unique index on (id, tenant_id) instead of the one on (id).")));
 }
 
+/* All that is altered, and the registry: who creates a projection either is in the list, or finds the change. */
+static void
+lock_all(void)
+{
+	ListCell   *cell;
+
+	LockRelationOid(dugong_relid("event_log"), AccessExclusiveLock);
+	LockRelationOid(dugong_relid("projections"), ShareRowExclusiveLock);
+	foreach(cell, own_tables())
+		LockRelationOid(lfirst_oid(cell), AccessExclusiveLock);
+	foreach(cell, own_views())
+		LockRelationOid(lfirst_oid(cell), AccessExclusiveLock);
+	foreach(cell, query_models())
+		LockRelationOid(lfirst_oid(cell), AccessExclusiveLock);
+}
+
 static void
 check_tables(List *tables)
 {
@@ -296,8 +311,7 @@ dugong_enable_tenant_isolation(PG_FUNCTION_ARGS)
 	bool		inserted;
 
 	require_log_owner("dugong.enable_tenant_isolation()");
-	/* A projection that is being created either is in the list, or finds tenants isolated. */
-	LockRelationOid(dugong_relid("projections"), ShareRowExclusiveLock);
+	moment_take_all(lock_all);
 	tables = query_models();
 	check_tables(tables);
 	inserted = execute_as_owner(&insert, &by, NULL) > 0;
@@ -319,7 +333,7 @@ dugong_disable_tenant_isolation(PG_FUNCTION_ARGS)
 	bool		deleted;
 
 	require_log_owner("dugong.disable_tenant_isolation()");
-	LockRelationOid(dugong_relid("projections"), ShareRowExclusiveLock);
+	moment_take_all(lock_all);
 	deleted = execute_as_owner(&delete, NULL, NULL) > 0;
 	foreach(cell, query_models())
 		unprotect(lfirst_oid(cell));

@@ -9,6 +9,9 @@
  * under the lock counts, and is undone if it takes longer.  After MAX_TRIES
  * that is given up, and it is said who is in the way.
  *
+ * Who needs more than that lock takes all of his in the same way: whoever would
+ * deadlock with him goes on, and he tries again.
+ *
  * What has to be done is done before each try, too, without the lock, so that
  * little is left: each time must take less than the one before, unless it is
  * short.
@@ -38,8 +41,10 @@
 
 typedef struct Moment
 {
-	const char *projection;
+	const char *projection;		/* NULL = for none */
 	void		(*action) (const char *projection);
+	void		(*lock) (void);
+	bool		excludes_readers;	/* of the log, too */
 	bool		locks;			/* in this try? */
 	bool		late;			/* is it the action for which there was no time? */
 } Moment;
@@ -71,11 +76,17 @@ my_timeout(void)
 static void
 lock_log(void)
 {
+	LockRelationOid(dugong_relid("event_log"), ShareRowExclusiveLock);
+}
+
+static void
+take_locks(const Moment *moment)
+{
 	Identity	before;
 
 	identity_assume_anew(&before, GetUserId(), 0, FIXED_SEARCH_PATH);
 	identity_set("deadlock_timeout", DEADLOCK_TIMEOUT);
-	LockRelationOid(dugong_relid("event_log"), ShareRowExclusiveLock);
+	moment->lock();
 	identity_restore(&before);
 }
 
@@ -86,10 +97,18 @@ do_try(void *arg)
 
 	moment->late = false;
 	if (moment->locks)
-		lock_log();
+		take_locks(moment);
 	moment->late = true;
 	if (moment->action)
 		moment->action(moment->projection);
+}
+
+/* Did it fail because others were in the way? */
+static bool
+is_obstructed(const Moment *moment, const ErrorData *error)
+{
+	return (is_over && error->sqlerrcode == ERRCODE_QUERY_CANCELED) ||
+		(moment->locks && !moment->late && error->sqlerrcode == ERRCODE_T_R_DEADLOCK_DETECTED);
 }
 
 /* Does it in so many ms, 0 = however long it takes; false if that was too short, and nothing is done. */
@@ -106,14 +125,14 @@ try_within(Moment *moment, bool locks, int ms)
 	disable_timeout(my_timeout(), false);
 	if (is_over)
 		QueryCancelPending = false;
-	if (error && !(is_over && error->sqlerrcode == ERRCODE_QUERY_CANCELED))
+	if (error && !is_obstructed(moment, error))
 		ReThrowError(error);
 	return error == NULL;
 }
 
 /* Who holds the log's lock, and has for some time: processes, and prepared transactions. */
 static char *
-blockers(void)
+blockers(const Moment *moment)
 {
 	static SavedPlan select_blockers = {
 		.sql = "SELECT pg_catalog.string_agg(DISTINCT COALESCE('process ' OPERATOR(pg_catalog.||) l.pid::pg_catalog.text, "
@@ -124,14 +143,16 @@ blockers(void)
 		"LEFT JOIN pg_catalog.pg_stat_activity a ON a.pid OPERATOR(pg_catalog.=) l.pid "
 		"WHERE l.locktype OPERATOR(pg_catalog.=) 'relation' AND l.relation OPERATOR(pg_catalog.=) $1 AND l.granted "
 		"AND l.database OPERATOR(pg_catalog.=) $2 "
-		"AND l.mode OPERATOR(pg_catalog.<>) ALL ('{AccessShareLock,RowShareLock}'::pg_catalog.text[]) "
+		"AND ($3 OR l.mode OPERATOR(pg_catalog.<>) ALL ('{AccessShareLock,RowShareLock}'::pg_catalog.text[])) "
 		"AND l.pid IS DISTINCT FROM pg_catalog.pg_backend_pid() "
 		"AND COALESCE(a.xact_start, '-infinity') OPERATOR(pg_catalog.<) "
 		"(pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-) '1 second'::pg_catalog.interval)",
-		.nargs = 2,
-		.argtypes = {OIDOID, OIDOID}
+		.nargs = 3,
+		.argtypes = {OIDOID, OIDOID, BOOLOID}
 	};
-	Datum		values[] = {ObjectIdGetDatum(dugong_relid("event_log")), ObjectIdGetDatum(MyDatabaseId)};
+	Datum		values[] = {
+		ObjectIdGetDatum(dugong_relid("event_log")), ObjectIdGetDatum(MyDatabaseId), BoolGetDatum(moment->excludes_readers)
+	};
 	MemoryContext context = CurrentMemoryContext;
 	char	   *names = NULL;
 	bool		isnull;
@@ -149,15 +170,39 @@ blockers(void)
 static void pg_attribute_noreturn()
 report_blockers(const Moment *moment)
 {
-	char	   *names = blockers();
+	char	   *names = blockers(moment);
 
 	ereport(ERROR,
 			(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
-			 errmsg("could not find a moment without appends for projection \"%s\"", moment->projection),
+			 moment->projection ?
+			 errmsg("could not find a moment without appends for projection \"%s\"", moment->projection) :
+			 errmsg("could not find a moment in which nobody uses the log"),
 			 moment->late ? errdetail("It does not catch up with what is appended.") :
 			 names ? errdetail("The log's lock is held by %s.", names) : 0,
 			 moment->late || !names ? errhint("Try again when less is appended.") :
 			 errhint("Try again when those transactions have ended.")));
+}
+
+static void
+take(Moment *moment)
+{
+	int			limit = 0;
+
+	for (int i = 0; i < MAX_TRIES; i++)
+	{
+		TimestampTz start;
+
+		if (i > 0)
+			pg_usleep(PAUSE * 1000L);
+		CHECK_FOR_INTERRUPTS();
+		start = GetCurrentTimestamp();
+		if (moment->action && !try_within(moment, false, limit))
+			break;
+		limit = Max(CATCH_UP_TIME, TimestampDifferenceMilliseconds(start, GetCurrentTimestamp()));
+		if (try_within(moment, true, HOLD_TIME))
+			return;
+	}
+	report_blockers(moment);
 }
 
 /*
@@ -171,22 +216,20 @@ report_blockers(const Moment *moment)
 void
 moment_take(const char *projection, void (*action) (const char *projection))
 {
-	Moment		moment = {.projection = projection,.action = action};
-	int			limit = 0;
+	Moment		moment = {.projection = projection,.action = action,.lock = lock_log};
 
-	for (int i = 0; i < MAX_TRIES; i++)
-	{
-		TimestampTz start;
+	take(&moment);
+}
 
-		if (i > 0)
-			pg_usleep(PAUSE * 1000L);
-		CHECK_FOR_INTERRUPTS();
-		start = GetCurrentTimestamp();
-		if (action && !try_within(&moment, false, limit))
-			break;
-		limit = Max(CATCH_UP_TIME, TimestampDifferenceMilliseconds(start, GetCurrentTimestamp()));
-		if (try_within(&moment, true, HOLD_TIME))
-			return;
-	}
-	report_blockers(&moment);
+/*
+ * Takes locks that keep everybody from the log, and from more.
+ *
+ * Errors: 55P03 if others do not let go.
+ */
+void
+moment_take_all(void (*lock) (void))
+{
+	Moment		moment = {.lock = lock,.excludes_readers = true};
+
+	take(&moment);
 }

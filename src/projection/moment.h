@@ -8,5 +8,6 @@
 #include "postgres.h"
 
 extern void moment_take(const char *projection, void (*action) (const char *projection));
+extern void moment_take_all(void (*lock) (void));
 
 #endif							/* DUGONG_MOMENT_H */

@@ -152,15 +152,27 @@ compare_tag_locks(const void *one, const void *other)
 	return a->key != b->key ? (a->key < b->key ? -1 : 1) : b->mode - a->mode;
 }
 
+/* Puts them in the order of their keys, each once. */
+void
+tag_locks_compact(TagLocks *locks)
+{
+	int			count = 0;
+
+	if (locks->count > 1)
+		qsort(locks->locks, locks->count, sizeof(TagLock), compare_tag_locks);
+	for (int i = 0; i < locks->count; i++)
+		if (count == 0 || locks->locks[i].key != locks->locks[count - 1].key)
+			locks->locks[count++] = locks->locks[i];
+	locks->count = count;
+}
+
 /* Takes them in the order of their keys, so that two calls cannot deadlock. */
 void
 tag_locks_take(TagLocks *locks)
 {
-	if (locks->count > 1)
-		qsort(locks->locks, locks->count, sizeof(TagLock), compare_tag_locks);
+	tag_locks_compact(locks);
 	for (int i = 0; i < locks->count; i++)
-		if (i == 0 || locks->locks[i].key != locks->locks[i - 1].key)
-			lock_one(LOCK_TAG, locks->locks[i].key, locks->locks[i].mode);
+		lock_one(LOCK_TAG, locks->locks[i].key, locks->locks[i].mode);
 }
 
 /*
@@ -216,9 +228,9 @@ compare_keys(const void *one, const void *other)
 	return a < b ? -1 : a > b;
 }
 
-/* Locks as many, in the order of their lock keys. */
+/* Locks as many, in the order of their lock keys, and the tags of what comes to them. */
 void
-aggregate_lock_several(const AggregateKey *const *keys, int count)
+aggregate_lock_several(const AggregateKey *const *keys, int count, TagLocks *tags)
 {
 	uint64	   *lock_keys = palloc(Max(count, 1) * sizeof(uint64));
 
@@ -228,5 +240,6 @@ aggregate_lock_several(const AggregateKey *const *keys, int count)
 	for (int i = 0; i < count; i++)
 		lock_one(LOCK_AGGREGATE, lock_keys[i], ExclusiveLock);
 	pfree(lock_keys);
+	tag_locks_take(tags);
 	LockRelationOid(dugong_relid("event_log"), RowExclusiveLock);
 }

@@ -37,8 +37,9 @@ extern void aggregate_lock(const AggregateKey *key);
 extern void aggregate_lock_with_tags(const AggregateKey *key, bool is_new, TagLocks *tags);
 extern uint64 tag_lock_key(const pg_uuid_t *tag);
 extern void tag_locks_add(TagLocks *locks, const pg_uuid_t *tag, LOCKMODE mode);
+extern void tag_locks_compact(TagLocks *locks);
 extern void tag_locks_take(TagLocks *locks);
 extern void aggregate_lock_pair(const AggregateKey *one, const AggregateKey *other);
-extern void aggregate_lock_several(const AggregateKey *const *keys, int count);
+extern void aggregate_lock_several(const AggregateKey *const *keys, int count, TagLocks *tags);
 
 #endif							/* DUGONG_AGGREGATE_LOCK_H */

@@ -530,14 +530,17 @@ event_append_own(LogRow *row)
  * Refuses a row that event_import() must not get, whatever the log holds, and
  * gives it its version.  The session's settings add nothing to it.
  *
- * Errors: UG008, 22004, 22023, 42704.
+ * tags: gets the locks that the row needs beside its aggregate's.
+ *
+ * Errors: UG008, 22004, 22023, 42704, 54000.
  */
 void
-event_check_import(LogRow *row)
+event_check_import(LogRow *row, TagLocks *tags)
 {
 	check_row(row, SOURCE_TABLE);
 	fill_version(row);
 	event_type_check(row);
+	event_tags_add_locks(row, tags);
 }
 
 /*
@@ -545,7 +548,7 @@ event_check_import(LogRow *row)
  * timestamp.  It has passed event_check_import(), and its id is not in the log.
  *
  * head: the aggregate's last event, read under its lock, which the caller
- * holds; becomes this one.
+ * holds with those of the tags; becomes this one.
  *
  * No snapshot is taken: append_done() is not called.
  *

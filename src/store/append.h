@@ -25,7 +25,7 @@ extern bool event_append_behind(LogRow *row, const AggregateHead *known);
 extern bool event_append_checked(LogRow *row);
 extern bool event_receive(LogRow *row);
 extern void event_append_own(LogRow *row);
-extern void event_check_import(LogRow *row);
+extern void event_check_import(LogRow *row, TagLocks *tags);
 extern void event_import(Relation log, LogRow *row, AggregateHead *head);
 extern void event_check_head(const AggregateKey *key, int64 expected);
 

@@ -11,6 +11,8 @@
 #include "store/log.h"
 #include "utils/jsonb.h"
 
+#define MAX_EVENT_TAGS 100
+
 /* Where the values of a tag stand in the payload. */
 typedef struct TagPath
 {

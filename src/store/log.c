@@ -74,6 +74,7 @@ log_scan_begin(LogScan *scan, Relation table, const char *index, ScanKey keys,
 		keys[i].sk_collation = scan->index->rd_indcollation[keys[i].sk_attno - 1];
 	scan->slot = table_slot_create(table, NULL);
 	scan->direction = direction;
+	scan->context = CurrentMemoryContext;
 	scan->scan = index_beginscan_compat(table, scan->index, snapshot, nkeys);
 	index_rescan(scan->scan, keys, nkeys, NULL, 0);
 }
@@ -165,6 +166,9 @@ log_scan_first_events_beyond(LogScan *scan, Relation log, int32 type_id, text *t
 bool
 log_scan_next(LogScan *scan)
 {
+	MemoryContext old;
+	bool		found;
+
 	if (scan->index == NULL)
 	{
 		while (scan->ntids-- > 0)
@@ -172,7 +176,11 @@ log_scan_next(LogScan *scan)
 				return true;
 		return false;
 	}
-	return index_getnext_slot(scan->scan, scan->direction, scan->slot);
+	/* A btree makes room for dead entries when it meets the first one, and frees it at the end. */
+	old = MemoryContextSwitchTo(scan->context);
+	found = index_getnext_slot(scan->scan, scan->direction, scan->slot);
+	MemoryContextSwitchTo(old);
+	return found;
 }
 
 void

@@ -73,6 +73,7 @@ typedef struct LogScan
 	Relation	index;
 	IndexScanDesc scan;
 	ScanDirection direction;
+	MemoryContext context;		/* it was begun in, and keeps what it allocates on its way */
 	/* or of given places, if index is NULL */
 	Relation	log;
 	Snapshot	snapshot;

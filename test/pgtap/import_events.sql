@@ -197,6 +197,17 @@ SELECT is(pg_temp.answer($$ CALL dugong.import_events('happened', '{"aggregate_t
 RESET ROLE;
 SELECT is((SELECT array_agg(DISTINCT who) FROM seen), '{regress_dugong_importer}', 'what expressions call runs as the caller');
 
+-- Tags: what cannot be entered is found before anything is written
+CREATE TABLE tagged (number int, payload jsonb);
+INSERT INTO tagged VALUES (1, '{"t": "one"}'), (2, '{"t": {"an": "object"}}');
+SELECT dugong.declare_tags('Thing', 'Tagged', '{"t": "t"}', origin => 'shop');
+\set tagged '{"origin": "''shop''", "aggregate_type": "''Thing''", "aggregate_id": "''tagged'' || number", "type": "''Tagged''", "order_by": "number"}'
+SELECT matches(pg_temp.imports('tagged', :'tagged'), '^UG008 cannot import public.tagged Refused by the log: 1 of 2 events\s+tag "t" of event "Tagged" cannot be an object, sequence number "1"',
+    'a tag that is an object is refused');
+DELETE FROM tagged WHERE number = 2;
+SELECT is(pg_temp.imports('tagged', :'tagged'), '1 of 1', 'others are taken');
+SELECT is((SELECT count(*) FROM dugong.read_events_matching('{"tags": {"t": "one"}}')), 1::bigint, 'and found by their tags');
+
 -- All or nothing within a transaction
 SELECT is((SELECT count(*) FROM dugong.domain_events WHERE metadata ->> 'sourceAggregateId' LIKE 'z%'), 0::bigint, 'before');
 SAVEPOINT s;

@@ -294,5 +294,16 @@ SELECT set_eq('SELECT DISTINCT place, who FROM keeper_seen', $$ VALUES ('generat
 SELECT is((SELECT count(*) FROM dugong.verify_projection('kept', repair => true) WHERE repaired), 1::bigint, 'repaired');
 SELECT set_eq('SELECT DISTINCT who FROM keeper_seen', $$ VALUES ('regress_dugong_keeper') $$, 'who repaired');
 
+-- Aggregates that were begun and taken back leave dead entries in the index: a server process died of them
+CREATE FUNCTION pg_temp.begin_many(step int) RETURNS void LANGUAGE sql AS
+$$ SELECT FROM generate_series(step, 6000, step) n, dugong.append_event('Sum', pg_temp.id('d', n), 'Added', '{"n": 1}') $$;
+SAVEPOINT s;
+SELECT pg_temp.begin_many(1);
+ROLLBACK TO s;
+SELECT pg_temp.begin_many(2);
+CALL dugong.run_projections();
+SELECT is((SELECT count(*) FROM dugong.verify_projection('sums')), 0::bigint, 'past dead entries');
+SELECT is((SELECT count(*) FROM dugong.query_model_as_of(NULL::sums) WHERE id >= pg_temp.id('d', 1) AND id <= pg_temp.id('d', 6000)), 3000::bigint, 'the past, past dead entries');
+
 SELECT finish();
 ROLLBACK;
