@@ -15,6 +15,8 @@
 
 #include "access/table.h"
 #include "catalog/namespace.h"
+#include "catalog/pg_class.h"
+#include "catalog/pg_inherits.h"
 #include "catalog/pg_type.h"
 #include "commands/policy.h"
 #include "commands/trigger.h"
@@ -82,7 +84,7 @@ lock_table(Oid relid)
 
 /* Gives a table its policies: see the head of this file. */
 static void
-protect(Oid relid)
+protect_one(Oid relid)
 {
 	bool		secured = lock_table(relid);
 
@@ -100,7 +102,7 @@ protect(Oid relid)
 
 /* Takes it back. */
 static void
-unprotect(Oid relid)
+unprotect_one(Oid relid)
 {
 	(void) lock_table(relid);
 	if (has_policy(relid, POLICY))
@@ -110,6 +112,31 @@ unprotect(Oid relid)
 		alter_table("DROP POLICY " POLICY_OF_ALL " ON", relid, "");
 		alter_table("ALTER TABLE", relid, "DISABLE ROW LEVEL SECURITY");
 	}
+}
+
+/* Does it to a table and to its partitions: who reads one of these by its name is bound by its own policies alone. */
+static void
+for_partitions(Oid relid, void (*action) (Oid relid))
+{
+	ListCell   *cell;
+
+	if (get_rel_relkind(relid) != RELKIND_PARTITIONED_TABLE)
+		action(relid);
+	else
+		foreach(cell, find_all_inheritors(relid, AccessExclusiveLock, NULL))
+			action(lfirst_oid(cell));
+}
+
+static void
+protect(Oid relid)
+{
+	for_partitions(relid, protect_one);
+}
+
+static void
+unprotect(Oid relid)
+{
+	for_partitions(relid, unprotect_one);
 }
 
 static bool

@@ -2,7 +2,7 @@
 -- the past, or an erasure in another tenant; and what an erased aggregate has left there, of a tenant that was taken away since, goes.
 BEGIN;
 \ir helpers.psql
-SELECT plan(15);
+SELECT plan(20);
 SET LOCAL client_min_messages = error;
 CREATE ROLE regress_models_a;
 CREATE ROLE regress_models_b;
@@ -68,5 +68,26 @@ ROLLBACK TO async;
 UPDATE dugong.projections SET mode = 'inline' WHERE name = 'model';
 SELECT dugong.erase_aggregate('BankAccount', 'c0000000-0000-4000-8000-000000000001', 'the law', 'c') \g /dev/null
 SELECT results_eq('model', $$VALUES ('a', 'mine')$$, 'of an inline projection, too');
+
+-- Partitions are tables, too
+ROLLBACK TO async;
+CREATE TABLE models.parted (LIKE models.model INCLUDING INDEXES) PARTITION BY LIST (tenant_id);
+CREATE TABLE models.part PARTITION OF models.parted FOR VALUES IN ('b') PARTITION BY HASH (id);
+CREATE TABLE models.part_of_part PARTITION OF models.part FOR VALUES WITH (MODULUS 1, REMAINDER 0);
+CREATE TABLE models.rest PARTITION OF models.parted DEFAULT;
+SELECT dugong.create_projection('parted', 'BankAccount', 'models.parted') \g /dev/null
+CALL dugong.run_projections();
+GRANT ALL ON ALL TABLES IN SCHEMA models TO regress_models_a;
+SELECT is((SELECT count(*) FROM models.part_of_part), 1::bigint, 'partitions have rows');
+SET LOCAL ROLE regress_models_a;
+SELECT is_empty('SELECT * FROM models.part', 'which are not shown by their partition''s name');
+SELECT is_empty('SELECT * FROM models.part_of_part', 'however deep');
+RESET ROLE;
+CREATE TABLE models.late PARTITION OF models.parted FOR VALUES IN ('d');
+SELECT dugong.enable_tenant_isolation() \g /dev/null
+SELECT is((SELECT string_agg(relname::text, ' ' ORDER BY relname) FROM pg_class WHERE relrowsecurity AND relnamespace = 'models'::regnamespace),
+    'late model part part_of_part parted rest', 'one that came later is bound when it is asked for');
+SELECT dugong.disable_tenant_isolation() \g /dev/null
+SELECT is_empty($$SELECT FROM pg_class WHERE relrowsecurity AND relnamespace = 'models'::regnamespace$$, 'and all of it is taken back');
 SELECT * FROM finish();
 ROLLBACK;
