@@ -26,6 +26,7 @@
 #include "nodes/makefuncs.h"
 #include "projection/isolation.h"
 #include "projection/projection.h"
+#include "rewrite/rowsecurity.h"
 #include "storage/lmgr.h"
 #include "store/ownership.h"
 #include "store/tenant.h"
@@ -100,7 +101,18 @@ protect_one(Oid relid)
 		alter_table("CREATE POLICY " POLICY " ON", relid, "AS RESTRICTIVE USING (dugong.sees_tenant(tenant_id))");
 }
 
-/* Takes it back. */
+/* Has a table, which is locked and has row level security, any policies? */
+static bool
+has_policies(Oid relid)
+{
+	Relation	table = table_open(relid, NoLock);
+	bool		any = table->rd_rsdesc && table->rd_rsdesc->policies != NIL;
+
+	table_close(table, NoLock);
+	return any;
+}
+
+/* Takes it back.  Policies that the owner has come to rely on hold on. */
 static void
 unprotect_one(Oid relid)
 {
@@ -110,7 +122,8 @@ unprotect_one(Oid relid)
 	if (has_policy(relid, POLICY_OF_ALL))
 	{
 		alter_table("DROP POLICY " POLICY_OF_ALL " ON", relid, "");
-		alter_table("ALTER TABLE", relid, "DISABLE ROW LEVEL SECURITY");
+		if (!has_policies(relid))
+			alter_table("ALTER TABLE", relid, "DISABLE ROW LEVEL SECURITY");
 	}
 }
 

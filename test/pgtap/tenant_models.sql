@@ -2,7 +2,7 @@
 -- the past, or an erasure in another tenant; and what an erased aggregate has left there, of a tenant that was taken away since, goes.
 BEGIN;
 \ir helpers.psql
-SELECT plan(20);
+SELECT plan(22);
 SET LOCAL client_min_messages = error;
 CREATE ROLE regress_models_a;
 CREATE ROLE regress_models_b;
@@ -87,7 +87,15 @@ CREATE TABLE models.late PARTITION OF models.parted FOR VALUES IN ('d');
 SELECT dugong.enable_tenant_isolation() \g /dev/null
 SELECT is((SELECT string_agg(relname::text, ' ' ORDER BY relname) FROM pg_class WHERE relrowsecurity AND relnamespace = 'models'::regnamespace),
     'late model part part_of_part parted rest', 'one that came later is bound when it is asked for');
+SAVEPOINT isolated;
 SELECT dugong.disable_tenant_isolation() \g /dev/null
 SELECT is_empty($$SELECT FROM pg_class WHERE relrowsecurity AND relnamespace = 'models'::regnamespace$$, 'and all of it is taken back');
+
+-- A policy that somebody has come to rely on
+ROLLBACK TO isolated;
+CREATE POLICY own ON models.late USING (owner = 'nobody');
+SELECT dugong.disable_tenant_isolation() \g /dev/null
+SELECT is((SELECT string_agg(relname::text, ' ') FROM pg_class WHERE relrowsecurity AND relnamespace = 'models'::regnamespace), 'late', 'but where there is another policy');
+SELECT is((SELECT string_agg(polname::text, ' ') FROM pg_policy WHERE polrelid = 'models.late'::regclass), 'own', 'which goes on alone');
 SELECT * FROM finish();
 ROLLBACK;
