@@ -4,7 +4,8 @@
  *
  * query_model_as_of() builds each aggregate from the log, with today's fold,
  * and makes the rows that the table's projection would have written; it reads
- * neither the table nor the checkpoint.  Generated columns are computed, as
+ * neither the table nor the checkpoint.  What the projection's owner or the
+ * caller does not see is not there.  Generated columns are computed, as
  * who writes the table; other columns that the state does not make are NULL.
  */
 #include "postgres.h"
@@ -223,7 +224,7 @@ put_all(const Past *past)
 
 			CHECK_FOR_INTERRUPTS();
 			log_row_from_slot(&first, scan.slot);
-			if (is_past(past, &first))
+			if (is_past(past, &first) && model_rows_sees(&past->rows, DatumGetTextPP(log_row_value(&first, LOG_TENANT_ID))))
 				bytes += build(past, &first, &states[count++]);
 		}
 		put_rows(past, states, count);

@@ -189,14 +189,20 @@ correct_states(Erasing *erasing, Projection *projection)
 {
 	ErrorContextCallback callback = {.callback = name_projection,.arg = projection,.previous = error_context_stack};
 	bool		parked = parked_is(projection->name, &erasing->key);
+	bool		sees = projection_sees(projection, erasing->key.tenant_id);
 
 	error_context_stack = &callback;
-	/* An inline one was told by the append. */
-	if (!projection->is_inline)
+	/* An inline one was told by the append, unless its tenant was taken from it: then the row, if there still is one, goes. */
+	if (!projection->is_inline || !sees)
 		rebuild_aggregate(projection, &erasing->key, false);
 	error_context_stack = callback.previous;
-	erasing_report(erasing, "projection", projection->name, 1, projection->query_model ?
-		   psprintf("query model %s is corrected", projection->query_model) : "its handler was given the state anew");
+	if (projection->query_model)
+		erasing_report(erasing, "projection", projection->name, 1, psprintf("query model %s is corrected", projection->query_model));
+	else if (sees)
+		erasing_report(erasing, "projection", projection->name, 1, "its handler was given the state anew");
+	else
+		erasing_report(erasing, "projection", projection->name, -1,
+			   "its owner does not see the tenant: what its handler made of it before is for him to find");
 	if (parked)
 		erasing_report(erasing, "dead letter", projection->name, 1, "handled, and gone");
 }

@@ -19,6 +19,8 @@
 
 #include "access/table.h"
 #include "catalog/namespace.h"
+#include "catalog/pg_class.h"
+#include "catalog/pg_inherits.h"
 #include "catalog/pg_type.h"
 #include "commands/policy.h"
 #include "commands/trigger.h"
@@ -29,6 +31,7 @@
 #include "projection/isolation.h"
 #include "projection/moment.h"
 #include "projection/projection.h"
+#include "rewrite/rowsecurity.h"
 #include "storage/lmgr.h"
 #include "store/ownership.h"
 #include "store/tenant.h"
@@ -87,7 +90,7 @@ lock_table(Oid relid)
 
 /* Gives a table its policies: see the head of this file. */
 static void
-protect(Oid relid)
+protect_one(Oid relid)
 {
 	bool		secured = lock_table(relid);
 
@@ -103,9 +106,20 @@ protect(Oid relid)
 		alter_table("CREATE POLICY " POLICY " ON", relid, "AS RESTRICTIVE USING (dugong.sees_tenant(tenant_id))");
 }
 
-/* Takes it back. */
+/* Has a table, which is locked and has row level security, any policies? */
+static bool
+has_policies(Oid relid)
+{
+	Relation	table = table_open(relid, NoLock);
+	bool		any = table->rd_rsdesc && table->rd_rsdesc->policies != NIL;
+
+	table_close(table, NoLock);
+	return any;
+}
+
+/* Takes it back.  Policies that the owner has come to rely on hold on. */
 static void
-unprotect(Oid relid)
+unprotect_one(Oid relid)
 {
 	(void) lock_table(relid);
 	if (has_policy(relid, POLICY))
@@ -113,8 +127,34 @@ unprotect(Oid relid)
 	if (has_policy(relid, POLICY_OF_ALL))
 	{
 		alter_table("DROP POLICY " POLICY_OF_ALL " ON", relid, "");
-		alter_table("ALTER TABLE", relid, "DISABLE ROW LEVEL SECURITY");
+		if (!has_policies(relid))
+			alter_table("ALTER TABLE", relid, "DISABLE ROW LEVEL SECURITY");
 	}
+}
+
+/* Does it to a table and to its partitions: who reads one of these by its name is bound by its own policies alone. */
+static void
+for_partitions(Oid relid, void (*action) (Oid relid))
+{
+	ListCell   *cell;
+
+	if (get_rel_relkind(relid) != RELKIND_PARTITIONED_TABLE)
+		action(relid);
+	else
+		foreach(cell, find_all_inheritors(relid, AccessExclusiveLock, NULL))
+			action(lfirst_oid(cell));
+}
+
+static void
+protect(Oid relid)
+{
+	for_partitions(relid, protect_one);
+}
+
+static void
+unprotect(Oid relid)
+{
+	for_partitions(relid, unprotect_one);
 }
 
 static bool

@@ -19,6 +19,7 @@
 #include "executor/spi.h"
 #include "lib/stringinfo.h"
 #include "projection/model_rows.h"
+#include "store/tenant.h"
 #include "utils/acl.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
@@ -186,6 +187,7 @@ model_rows_open(ModelRows *rows, const Projection *projection, Oid reader)
 	require_alone(projection);
 	memset(rows, 0, sizeof(*rows));
 	rows->projection = projection;
+	rows->reader = reader;
 	handler_actor(&rows->actor, projection, false);
 	rows->state_type = fold_result_type(aggregate_type_get(linitial_int(projection->type_ids)));
 	rows->table = query_model_open(projection->query_model, &rows->actor, AccessShareLock);
@@ -196,6 +198,13 @@ model_rows_open(ModelRows *rows, const Projection *projection, Oid reader)
 	for (int i = 0; i < desc->natts; i++)
 		read_column(rows, TupleDescAttr(desc, i), &rows->columns[i]);
 	make_statements(rows);
+}
+
+/* Has it rows of a tenant, and may they be shown? */
+bool
+model_rows_sees(const ModelRows *rows, const text *tenant_id)
+{
+	return projection_sees(rows->projection, tenant_id) && tenant_is_seen(rows->reader, tenant_id);
 }
 
 void

@@ -15,6 +15,7 @@ typedef struct ModelColumn ModelColumn;
 typedef struct ModelRows
 {
 	const Projection *projection;
+	Oid			reader;			/* who will see them */
 	Actor		actor;			/* whose code casts and comparisons are */
 	Relation	table;
 	Oid			state_type;
@@ -26,6 +27,7 @@ typedef struct ModelRows
 } ModelRows;
 
 extern void model_rows_open(ModelRows *rows, const Projection *projection, Oid reader);
+extern bool model_rows_sees(const ModelRows *rows, const text *tenant_id);
 extern void model_rows_close(ModelRows *rows);
 extern void model_rows_begin(const ModelRows *rows, Identity *before);
 extern HeapTuple *model_rows_expected(const ModelRows *rows, const AggregateState *states, int count);

@@ -12,7 +12,8 @@
  * later one, because a batch builds from all that its snapshot sees and may be
  * ahead of the checkpoint.  Of an aggregate that is set aside, it is the last
  * event before the one that failed.  Anything else is a difference; and so is a
- * row of an aggregate that the log does not know.  Repair is repair.c's.
+ * row of an aggregate that the log does not know, or whose tenant the
+ * projection's owner does not see.  Repair is repair.c's.
  */
 #include "postgres.h"
 
@@ -331,6 +332,15 @@ check(const Proof *proof, Subject *subjects, int count)
 	}
 }
 
+/* Is the aggregate, of which the scan has an event, one that the projection gets, and the caller may know of? */
+static bool
+is_seen(const Proof *proof, const LogScan *scan)
+{
+	bool		isnull;
+
+	return model_rows_sees(&proof->rows, DatumGetTextPP(slot_getattr(scan->slot, LOG_TENANT_ID, &isnull)));
+}
+
 static int64
 count_aggregates(const Proof *proof)
 {
@@ -341,7 +351,7 @@ count_aggregates(const Proof *proof)
 	while (log_scan_next(&scan))
 	{
 		CHECK_FOR_INTERRUPTS();
-		count++;
+		count += is_seen(proof, &scan);
 	}
 	log_scan_end(&scan);
 	return count;
@@ -376,7 +386,7 @@ check_aggregates(const Proof *proof)
 			LogRow		row;
 
 			CHECK_FOR_INTERRUPTS();
-			if (!is_chosen(proof, left--, wanted))
+			if (!is_seen(proof, &scan) || !is_chosen(proof, left--, wanted))
 				continue;
 			wanted--;
 			log_row_from_slot(&row, scan.slot);
@@ -393,7 +403,7 @@ check_aggregates(const Proof *proof)
 	MemoryContextDelete(context);
 }
 
-/* Notes a row of the table if the log does not know its aggregate.  result: id, tenant, row. */
+/* Notes a row of the table if the log, or the projection, does not know its aggregate.  result: id, tenant, row. */
 static void
 check_row(const Proof *proof, HeapTuple result, TupleDesc desc)
 {
@@ -408,7 +418,7 @@ check_row(const Proof *proof, HeapTuple result, TupleDesc desc)
 		key.id = *DatumGetUUIDP(id);
 	if (!no_tenant)
 		key.tenant_id = DatumGetTextPP(tenant);
-	if (!no_id && !no_tenant)
+	if (!no_id && !no_tenant && projection_sees(proof->projection, key.tenant_id))
 		aggregate_head(proof->log, &key, 0, proof->snapshot, &head);
 	if (head.sequence_number == 0)
 		put_difference(proof, no_id ? NULL : &key.id, key.tenant_id, NULL,

@@ -106,6 +106,18 @@ compare_changes(const void *one, const void *other)
 	return order != 0 ? order : compare_texts(a->key.tenant_id, b->key.tenant_id);
 }
 
+/*
+ * Is it to be handled?  Who collects changes by name, and not from events that
+ * the projection reads, may bring what its owner does not see.  A query model
+ * must not have it, a handler hears nothing of it.
+ */
+static bool
+is_handled(const Work *work, const Change *change)
+{
+	return !change->skipped &&
+		(work->projection->kind == KIND_QUERY_MODEL || projection_sees(work->projection, change->key.tenant_id));
+}
+
 /* Those that are to be handled, in the order of their ids and tenants: everybody locks rows in that order. */
 static Change **
 sorted_changes(Work *work, int *count)
@@ -117,7 +129,7 @@ sorted_changes(Work *work, int *count)
 	*count = 0;
 	hash_seq_init(&seq, work->changes);
 	while ((change = hash_seq_search(&seq)) != NULL)
-		if (!change->skipped)
+		if (is_handled(work, change))
 			changes[(*count)++] = change;
 	qsort(changes, *count, sizeof(Change *), compare_changes);
 	return changes;
@@ -181,6 +193,11 @@ build_state(Work *work, Change *change, AggregateState *state)
 	const FoldType *type;
 	Size		size = 0;
 
+	if (!projection_sees(work->projection, change->key.tenant_id))
+	{
+		*state = (AggregateState) {.key = change->key,.deleted = true};
+		return 0;
+	}
 	aggregate_init(&aggregate, &change->key);
 	if (work->remembers)
 		state_cache_load(&aggregate);

@@ -21,8 +21,6 @@ CREATE AGGREGATE @extschema@.bank_account_fold(dugong.domain_event) (
 COMMENT ON AGGREGATE @extschema@.bank_account_fold(dugong.domain_event) IS
     'a bank account out of its events, in the order of their sequence numbers';
 
--- Its code is in C and looks for no names.
-SET LOCAL search_path = pg_catalog, pg_temp;
 SELECT dugong.create_aggregate_type('BankAccount',
     fold => '@extschema@.bank_account_fold(dugong.domain_event)',
     origin => 'BankingContext-AccountService', external => false);

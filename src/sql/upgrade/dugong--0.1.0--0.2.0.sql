@@ -4,6 +4,40 @@
 -- Before all others: who has appended goes on to what is altered below, and is waited for here.
 LOCK TABLE dugong.event_log IN ACCESS EXCLUSIVE MODE;
 
+-- Who may create functions in the extension's schema must not get any into what is created here, which is the owner's: one that fits
+-- its arguments better than PostgreSQL's would be called.  What is to be in that schema says so.
+SET LOCAL search_path = pg_catalog, pg_temp;
+
+-- 0.1.0 was not careful there: what could call such a function is made anew.  Its owner is the extension's.
+CREATE OR REPLACE FUNCTION dugong.aggregate_type_id(origin text, name text) RETURNS int
+LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
+SET search_path = pg_catalog, pg_temp
+RETURN ('x' || encode(substring(sha256(convert_to(origin || E'\n' || name, 'UTF8')), 1, 4), 'hex'))::bit(32)::int;
+CREATE OR REPLACE FUNCTION dugong.to_message(event dugong.domain_event) RETURNS jsonb
+LANGUAGE sql STABLE STRICT PARALLEL SAFE SET search_path = pg_catalog, pg_temp
+RETURN jsonb_build_object(
+        'origin', (event).origin,
+        'aggregateType', (event).aggregate_type,
+        'type', (event).type,
+        'version', (event).version,
+        'id', (event).id,
+        'aggregateId', (event).aggregate_id,
+        'payload', (event).payload,
+        'sequenceNumber', (event).sequence_number,
+        'timestamp', to_char((event)."timestamp" AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')
+            || CASE WHEN extract(year FROM (event)."timestamp" AT TIME ZONE 'UTC') < 0 THEN ' BC' ELSE '' END)
+    || CASE WHEN (event).tenant_id <> '' THEN jsonb_build_object('tenantId', (event).tenant_id) ELSE '{}' END
+    || CASE WHEN (event).correlation_id IS NOT NULL
+            THEN jsonb_build_object('correlationId', (event).correlation_id) ELSE '{}' END
+    || CASE WHEN (event).triggered_by_event_id IS NOT NULL
+            THEN jsonb_build_object('triggeredByEventId', (event).triggered_by_event_id) ELSE '{}' END
+    || CASE WHEN (event).triggered_by_user_id IS NOT NULL
+            THEN jsonb_build_object('triggeredByUserId', (event).triggered_by_user_id) ELSE '{}' END
+    || CASE WHEN (event).metadata IS NOT NULL
+            THEN jsonb_build_object('metadata', (event).metadata) ELSE '{}' END;
+ALTER TABLE dugong.projections DROP CONSTRAINT projections_aggregate_type_ids_check;
+ALTER TABLE dugong.projections ADD CONSTRAINT projections_aggregate_type_ids_check CHECK (cardinality(aggregate_type_ids) > 0);
+
 -- Under a publication FOR ALL TABLES a table without one can be neither updated nor deleted from.
 ALTER TABLE dugong.aggregate_snapshots REPLICA IDENTITY USING INDEX aggregate_snapshots_idx;
 ALTER TABLE dugong.stopped_workers REPLICA IDENTITY FULL;
