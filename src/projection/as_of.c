@@ -4,7 +4,9 @@
  *
  * query_model_as_of() builds each aggregate from the log, with today's fold,
  * and makes the rows that the table's projection would have written; it reads
- * neither the table nor the checkpoint.  Generated columns are computed, as
+ * neither the table nor the checkpoint.  Tenants that the projection's owner
+ * does not see are left out, as their events never get there, and those that
+ * the caller does not see.  Generated columns are computed, as
  * who writes the table; other columns that the state does not make are NULL.
  */
 #include "postgres.h"
@@ -18,6 +20,7 @@
 #include "miscadmin.h"
 #include "projection/model_rows.h"
 #include "rewrite/rewriteHandler.h"
+#include "store/tenant.h"
 #include "utils/builtins.h"
 #include "utils/datum.h"
 #include "utils/lsyscache.h"
@@ -32,7 +35,9 @@ PG_FUNCTION_INFO_V1(dugong_query_model_as_of);
 
 typedef struct Past
 {
+	const Projection *projection;
 	int32		type_id;
+	Oid			reader;			/* who asks */
 	TimestampTz as_of;			/* DT_NOEND = no limit */
 	int64		position;		/* PG_INT64_MAX = no limit */
 	Relation	log;
@@ -194,12 +199,15 @@ build(const Past *past, const LogRow *first, AggregateState *state)
 	return size;
 }
 
-/* Had it begun? */
+/* Had it begun, and is it shown? */
 static bool
 is_past(const Past *past, const LogRow *first)
 {
+	const text *tenant_id = DatumGetTextPP(log_row_value(first, LOG_TENANT_ID));
+
 	return DatumGetInt64(log_row_value(first, LOG_POSITION)) <= past->position &&
-		DatumGetTimestampTz(log_row_value(first, LOG_TIMESTAMP)) <= past->as_of;
+		DatumGetTimestampTz(log_row_value(first, LOG_TIMESTAMP)) <= past->as_of &&
+		projection_sees(past->projection, tenant_id) && tenant_is_seen(past->reader, tenant_id);
 }
 
 static void
@@ -239,21 +247,21 @@ Datum
 dugong_query_model_as_of(PG_FUNCTION_ARGS)
 {
 	Past		past = {
+		.projection = find_projection(table_argument(fcinfo)),
+		.reader = GetUserId(),
 		.as_of = PG_ARGISNULL(1) ? DT_NOEND : PG_GETARG_TIMESTAMPTZ(1),
 		.position = position_argument(fcinfo)
 	};
-	const Projection *projection = find_projection(table_argument(fcinfo));
-	Oid			reader = GetUserId();
 	Identity	before;
 	Identity	actor;
 
 	InitMaterializedSRF(fcinfo, 0);
 	past.result = (ReturnSetInfo *) fcinfo->resultinfo;
-	past.type_id = linitial_int(projection->type_ids);
+	past.type_id = linitial_int(past.projection->type_ids);
 	identity_assume(&before, dugong_owner());
 	past.log = log_open(AccessShareLock);
 	past.snapshot = GetActiveSnapshot();
-	model_rows_open(&past.rows, projection, reader);
+	model_rows_open(&past.rows, past.projection, past.reader);
 	/* Constant parts of an expression are evaluated when it is prepared. */
 	model_rows_begin(&past.rows, &actor);
 	open_generated(&past);

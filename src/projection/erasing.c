@@ -184,6 +184,17 @@ name_projection(void *arg)
 	errcontext("correcting projection \"%s\" after an erasure", ((const Projection *) arg)->name);
 }
 
+/* Puts out that a projection or subscription is told; but it is not, if its owner does not see the tenant. */
+static void
+report_told(Erasing *erasing, const char *what, const Projection *projection, int64 count, const char *note)
+{
+	if (projection_sees(projection, erasing->key.tenant_id))
+		erasing_report(erasing, what, projection->name, count, note);
+	else
+		erasing_report(erasing, "not reached", psprintf("%s %s", what, projection->name), -1,
+					   "its owner does not see the tenant, so it is not told; what it has is for him to find");
+}
+
 static void
 correct_states(Erasing *erasing, Projection *projection)
 {
@@ -191,12 +202,15 @@ correct_states(Erasing *erasing, Projection *projection)
 	bool		parked = parked_is(projection->name, &erasing->key);
 
 	error_context_stack = &callback;
-	/* An inline one was told by the append. */
-	if (!projection->is_inline)
+	/* An inline one was told by the append, if its owner sees the tenant. */
+	if (!projection->is_inline || !projection_sees(projection, erasing->key.tenant_id))
 		rebuild_aggregate(projection, &erasing->key, false);
 	error_context_stack = callback.previous;
-	erasing_report(erasing, "projection", projection->name, 1, projection->query_model ?
-		   psprintf("query model %s is corrected", projection->query_model) : "its handler was given the state anew");
+	if (projection->query_model)
+		erasing_report(erasing, "projection", projection->name, 1,
+					   psprintf("query model %s is corrected", projection->query_model));
+	else
+		report_told(erasing, "projection", projection, 1, "its handler was given the state anew");
 	if (parked)
 		erasing_report(erasing, "dead letter", projection->name, 1, "handled, and gone");
 }
@@ -204,7 +218,7 @@ correct_states(Erasing *erasing, Projection *projection)
 static void
 correct_events(Erasing *erasing, const Projection *projection)
 {
-	erasing_report(erasing, "projection", projection->name, -1,
+	report_told(erasing, "projection", projection, -1,
 		   "gets the event " ERASED_EVENT "; what its handler has made of earlier ones is for that to find");
 	if (parked_erase(projection->name, &erasing->key))
 		erasing_report(erasing, "dead letter", projection->name, 1, "error is erased, and it is tried again");
@@ -215,7 +229,7 @@ correct_subscription(Erasing *erasing, const Projection *subscription)
 {
 	int64		count = delivery_erase(subscription->name, &erasing->key, erasing->event_id);
 
-	erasing_report(erasing, "subscription", subscription->name, -1,
+	report_told(erasing, "subscription", subscription, -1,
 		   "gets the event " ERASED_EVENT "; what its consumers keep is for them to find");
 	if (count > 0)
 		erasing_report(erasing, "delivery", subscription->name, count, "reason is erased; what was given up is delivered again");

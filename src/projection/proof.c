@@ -12,7 +12,8 @@
  * later one, because a batch builds from all that its snapshot sees and may be
  * ahead of the checkpoint.  Of an aggregate that is set aside, it is the last
  * event before the one that failed.  Anything else is a difference; and so is a
- * row of an aggregate that the log does not know.  Repair is repair.c's.
+ * row of an aggregate that the log does not know, or whose tenant the owner of
+ * the projection does not see.  Repair is repair.c's.
  */
 #include "postgres.h"
 
@@ -331,18 +332,33 @@ check(const Proof *proof, Subject *subjects, int count)
 	}
 }
 
+/* The next aggregate that the table should know of. */
+static bool
+next_aggregate(const Proof *proof, LogScan *scan, AggregateKey *key)
+{
+	while (log_scan_next(scan))
+	{
+		LogRow		row;
+
+		CHECK_FOR_INTERRUPTS();
+		log_row_from_slot(&row, scan->slot);
+		log_row_key(&row, key);
+		if (projection_sees(proof->projection, key->tenant_id))
+			return true;
+	}
+	return false;
+}
+
 static int64
 count_aggregates(const Proof *proof)
 {
 	LogScan		scan;
+	AggregateKey key;
 	int64		count = 0;
 
 	log_scan_first_events(&scan, proof->log, proof->type_id, NULL, NULL, proof->snapshot);
-	while (log_scan_next(&scan))
-	{
-		CHECK_FOR_INTERRUPTS();
+	while (next_aggregate(proof, &scan, &key))
 		count++;
-	}
 	log_scan_end(&scan);
 	return count;
 }
@@ -371,16 +387,11 @@ check_aggregates(const Proof *proof)
 		Subject    *subjects = palloc0(CHUNK * sizeof(Subject));
 		int			count = 0;
 
-		while (count < CHUNK && (more = log_scan_next(&scan)))
+		while (count < CHUNK && (more = next_aggregate(proof, &scan, &subjects[count].key)))
 		{
-			LogRow		row;
-
-			CHECK_FOR_INTERRUPTS();
 			if (!is_chosen(proof, left--, wanted))
 				continue;
 			wanted--;
-			log_row_from_slot(&row, scan.slot);
-			log_row_key(&row, &subjects[count].key);
 			subjects[count].key.tenant_id = DatumGetTextPCopy(PointerGetDatum(subjects[count].key.tenant_id));
 			count++;
 		}
@@ -393,7 +404,7 @@ check_aggregates(const Proof *proof)
 	MemoryContextDelete(context);
 }
 
-/* Notes a row of the table if the log does not know its aggregate.  result: id, tenant, row. */
+/* Notes a row of the table if the projection knows no aggregate of it.  result: id, tenant, row. */
 static void
 check_row(const Proof *proof, HeapTuple result, TupleDesc desc)
 {
@@ -408,14 +419,14 @@ check_row(const Proof *proof, HeapTuple result, TupleDesc desc)
 		key.id = *DatumGetUUIDP(id);
 	if (!no_tenant)
 		key.tenant_id = DatumGetTextPP(tenant);
-	if (!no_id && !no_tenant)
+	if (!no_id && !no_tenant && projection_sees(proof->projection, key.tenant_id))
 		aggregate_head(proof->log, &key, 0, proof->snapshot, &head);
 	if (head.sequence_number == 0)
 		put_difference(proof, no_id ? NULL : &key.id, key.tenant_id, NULL,
 					   model_rows_take(&proof->rows, result, desc, 3));
 }
 
-/* Looks for rows of aggregates that the log does not know. */
+/* Looks for rows of aggregates that the projection does not know. */
 static void
 check_rows(const Proof *proof)
 {

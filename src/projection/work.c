@@ -106,6 +106,17 @@ compare_changes(const void *one, const void *other)
 	return order != 0 ? order : compare_texts(a->key.tenant_id, b->key.tenant_id);
 }
 
+/*
+ * Of an aggregate whose tenant the projection's owner does not see, a query
+ * model has no row, and no handler is told.  Batches never read one; a repair
+ * and an erasure may come with one.
+ */
+static bool
+is_told(const Work *work, const Change *change)
+{
+	return work->projection->kind == KIND_QUERY_MODEL || projection_sees(work->projection, change->key.tenant_id);
+}
+
 /* Those that are to be handled, in the order of their ids and tenants: everybody locks rows in that order. */
 static Change **
 sorted_changes(Work *work, int *count)
@@ -117,7 +128,7 @@ sorted_changes(Work *work, int *count)
 	*count = 0;
 	hash_seq_init(&seq, work->changes);
 	while ((change = hash_seq_search(&seq)) != NULL)
-		if (!change->skipped)
+		if (!change->skipped && is_told(work, change))
 			changes[(*count)++] = change;
 	qsort(changes, *count, sizeof(Change *), compare_changes);
 	return changes;
@@ -181,6 +192,11 @@ build_state(Work *work, Change *change, AggregateState *state)
 	const FoldType *type;
 	Size		size = 0;
 
+	state->key = change->key;
+	state->deleted = true;
+	state->state = (Datum) 0;
+	if (!projection_sees(work->projection, change->key.tenant_id))
+		return 0;
 	aggregate_init(&aggregate, &change->key);
 	if (work->remembers)
 		state_cache_load(&aggregate);
@@ -188,9 +204,7 @@ build_state(Work *work, Change *change, AggregateState *state)
 	if (work->remembers)
 		state_cache_store(&aggregate);
 	type = &aggregate.fold->result;
-	state->key = change->key;
 	state->deleted = aggregate.isnull;
-	state->state = (Datum) 0;
 	if (!aggregate.isnull)
 	{
 		state->state = datumCopy(aggregate.state, type->typbyval, type->typlen);
