@@ -72,6 +72,9 @@ BEGIN
         WHEN 'MoneyDeposited' THEN PERFORM reports.on_money_moved(event, (event.payload ->> 'amount')::numeric);
         WHEN 'MoneyWithdrawn' THEN PERFORM reports.on_money_moved(event, -(event.payload ->> 'amount')::numeric);
         WHEN 'AccountClosed' THEN PERFORM reports.on_account_closed(event);
+        -- comes whatever types are asked for (docs/erasure.md); without eventIds, the whole account was erased
+        WHEN '$erased' THEN
+            IF event.payload ->> 'eventIds' IS NULL THEN PERFORM reports.on_account_closed(event); END IF;
     END CASE;
 END $$;
 

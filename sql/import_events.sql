@@ -18,6 +18,7 @@ SELECT source, phase, done, total, pid FROM dugong.import_progress;
 DELETE FROM tickets WHERE number > 30;
 UPDATE tickets SET what = 'Changed' WHERE number = 12;
 CALL dugong.import_events('tickets', :'mapping');
+CALL dugong.import_events('tickets', (:'mapping'::jsonb || '{"aggregate_type": "''Unknown''", "where": "number = 1"}')::jsonb);
 CALL dugong.import_events('tickets', '{"aggregate_type": "''Imported"}');
 CALL dugong.import_events('tickets', '{"aggregate_type": "''Imported'', number"}');
 CALL dugong.import_events('tickets', '{"aggregate": "ticket"}');

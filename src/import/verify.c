@@ -380,6 +380,8 @@ report_problems(const Verifier *verifier)
 				(errcode(sqlstate),
 				 errmsg("cannot import %s", verifier->source->name),
 				 errdetail_internal("%s", detail.data),
+				 verifier->problems[PROBLEM_TYPE].count > 0 ?
+				 errhint("Nothing was imported now. Create the aggregate types first, or give create_aggregate_types => true.") :
 				 errhint("Nothing was imported now.")));
 }
 

@@ -33,6 +33,7 @@ PG_FUNCTION_INFO_V1(dugong_query_model_as_of);
 
 typedef struct Past
 {
+	const Projection *projection;
 	int32		type_id;
 	TimestampTz as_of;			/* DT_NOEND = no limit */
 	int64		position;		/* PG_INT64_MAX = no limit */
@@ -195,12 +196,13 @@ build(const Past *past, const LogRow *first, AggregateState *state)
 	return size;
 }
 
-/* Had it begun? */
+/* Had it begun, and is it shown? */
 static bool
 is_past(const Past *past, const LogRow *first)
 {
 	return DatumGetInt64(log_row_value(first, LOG_POSITION)) <= past->position &&
-		DatumGetTimestampTz(log_row_value(first, LOG_TIMESTAMP)) <= past->as_of;
+		DatumGetTimestampTz(log_row_value(first, LOG_TIMESTAMP)) <= past->as_of &&
+		model_rows_sees(&past->rows, DatumGetTextPP(log_row_value(first, LOG_TENANT_ID)));
 }
 
 static void
@@ -224,7 +226,7 @@ put_all(const Past *past)
 
 			CHECK_FOR_INTERRUPTS();
 			log_row_from_slot(&first, scan.slot);
-			if (is_past(past, &first) && model_rows_sees(&past->rows, DatumGetTextPP(log_row_value(&first, LOG_TENANT_ID))))
+			if (is_past(past, &first))
 				bytes += build(past, &first, &states[count++]);
 		}
 		put_rows(past, states, count);
@@ -240,21 +242,20 @@ Datum
 dugong_query_model_as_of(PG_FUNCTION_ARGS)
 {
 	Past		past = {
+		.projection = find_projection(table_argument(fcinfo)),
 		.as_of = PG_ARGISNULL(1) ? DT_NOEND : PG_GETARG_TIMESTAMPTZ(1),
 		.position = position_argument(fcinfo)
 	};
-	const Projection *projection = find_projection(table_argument(fcinfo));
-	Oid			reader = GetUserId();
 	Identity	before;
 	Identity	actor;
 
 	InitMaterializedSRF(fcinfo, 0);
 	past.result = (ReturnSetInfo *) fcinfo->resultinfo;
-	past.type_id = linitial_int(projection->type_ids);
+	past.type_id = linitial_int(past.projection->type_ids);
 	identity_assume(&before, dugong_owner());
 	past.log = log_open(AccessShareLock);
 	past.snapshot = GetActiveSnapshot();
-	model_rows_open(&past.rows, projection, reader);
+	model_rows_open(&past.rows, past.projection, before.user);
 	/* Constant parts of an expression are evaluated when it is prepared. */
 	model_rows_begin(&past.rows, &actor);
 	open_generated(&past);

@@ -184,25 +184,33 @@ name_projection(void *arg)
 	errcontext("correcting projection \"%s\" after an erasure", ((const Projection *) arg)->name);
 }
 
+/* Puts out that a projection or subscription is told; but it is not, if its owner does not see the tenant. */
+static void
+report_told(Erasing *erasing, const char *what, const Projection *projection, int64 count, const char *note)
+{
+	if (projection_sees(projection, erasing->key.tenant_id))
+		erasing_report(erasing, what, projection->name, count, note);
+	else
+		erasing_report(erasing, "not reached", psprintf("%s %s", what, projection->name), -1,
+					   "its owner does not see the tenant, so it is not told; what it has is for him to find");
+}
+
 static void
 correct_states(Erasing *erasing, Projection *projection)
 {
 	ErrorContextCallback callback = {.callback = name_projection,.arg = projection,.previous = error_context_stack};
 	bool		parked = parked_is(projection->name, &erasing->key);
-	bool		sees = projection_sees(projection, erasing->key.tenant_id);
 
 	error_context_stack = &callback;
-	/* An inline one was told by the append, unless its tenant was taken from it: then the row, if there still is one, goes. */
-	if (!projection->is_inline || !sees)
+	/* An inline one was told by the append, if its owner sees the tenant. */
+	if (!projection->is_inline || !projection_sees(projection, erasing->key.tenant_id))
 		rebuild_aggregate(projection, &erasing->key, false);
 	error_context_stack = callback.previous;
 	if (projection->query_model)
-		erasing_report(erasing, "projection", projection->name, 1, psprintf("query model %s is corrected", projection->query_model));
-	else if (sees)
-		erasing_report(erasing, "projection", projection->name, 1, "its handler was given the state anew");
+		erasing_report(erasing, "projection", projection->name, 1,
+					   psprintf("query model %s is corrected", projection->query_model));
 	else
-		erasing_report(erasing, "projection", projection->name, -1,
-			   "its owner does not see the tenant: what its handler made of it before is for him to find");
+		report_told(erasing, "projection", projection, 1, "its handler was given the state anew");
 	if (parked)
 		erasing_report(erasing, "dead letter", projection->name, 1, "handled, and gone");
 }
@@ -210,7 +218,7 @@ correct_states(Erasing *erasing, Projection *projection)
 static void
 correct_events(Erasing *erasing, const Projection *projection)
 {
-	erasing_report(erasing, "projection", projection->name, -1,
+	report_told(erasing, "projection", projection, -1,
 		   "gets the event " ERASED_EVENT "; what its handler has made of earlier ones is for that to find");
 	if (parked_erase(projection->name, &erasing->key))
 		erasing_report(erasing, "dead letter", projection->name, 1, "error is erased, and it is tried again");
@@ -221,7 +229,7 @@ correct_subscription(Erasing *erasing, const Projection *subscription)
 {
 	int64		count = delivery_erase(subscription->name, &erasing->key, erasing->event_id);
 
-	erasing_report(erasing, "subscription", subscription->name, -1,
+	report_told(erasing, "subscription", subscription, -1,
 		   "gets the event " ERASED_EVENT "; what its consumers keep is for them to find");
 	if (count > 0)
 		erasing_report(erasing, "delivery", subscription->name, count, "reason is erased; what was given up is delivered again");

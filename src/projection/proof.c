@@ -332,27 +332,33 @@ check(const Proof *proof, Subject *subjects, int count)
 	}
 }
 
-/* Is the aggregate, of which the scan has an event, one that the projection gets, and the caller may know of? */
+/* The next aggregate that the projection gets, and the caller may know of. */
 static bool
-is_seen(const Proof *proof, const LogScan *scan)
+next_aggregate(const Proof *proof, LogScan *scan, AggregateKey *key)
 {
-	bool		isnull;
+	while (log_scan_next(scan))
+	{
+		LogRow		row;
 
-	return model_rows_sees(&proof->rows, DatumGetTextPP(slot_getattr(scan->slot, LOG_TENANT_ID, &isnull)));
+		CHECK_FOR_INTERRUPTS();
+		log_row_from_slot(&row, scan->slot);
+		log_row_key(&row, key);
+		if (model_rows_sees(&proof->rows, key->tenant_id))
+			return true;
+	}
+	return false;
 }
 
 static int64
 count_aggregates(const Proof *proof)
 {
 	LogScan		scan;
+	AggregateKey key;
 	int64		count = 0;
 
 	log_scan_first_events(&scan, proof->log, proof->type_id, NULL, NULL, proof->snapshot);
-	while (log_scan_next(&scan))
-	{
-		CHECK_FOR_INTERRUPTS();
-		count += is_seen(proof, &scan);
-	}
+	while (next_aggregate(proof, &scan, &key))
+		count++;
 	log_scan_end(&scan);
 	return count;
 }
@@ -381,16 +387,11 @@ check_aggregates(const Proof *proof)
 		Subject    *subjects = palloc0(CHUNK * sizeof(Subject));
 		int			count = 0;
 
-		while (count < CHUNK && (more = log_scan_next(&scan)))
+		while (count < CHUNK && (more = next_aggregate(proof, &scan, &subjects[count].key)))
 		{
-			LogRow		row;
-
-			CHECK_FOR_INTERRUPTS();
-			if (!is_seen(proof, &scan) || !is_chosen(proof, left--, wanted))
+			if (!is_chosen(proof, left--, wanted))
 				continue;
 			wanted--;
-			log_row_from_slot(&row, scan.slot);
-			log_row_key(&row, &subjects[count].key);
 			subjects[count].key.tenant_id = DatumGetTextPCopy(PointerGetDatum(subjects[count].key.tenant_id));
 			count++;
 		}
@@ -425,7 +426,7 @@ check_row(const Proof *proof, HeapTuple result, TupleDesc desc)
 					   model_rows_take(&proof->rows, result, desc, 3));
 }
 
-/* Looks for rows of aggregates that the log does not know. */
+/* Looks for rows of aggregates that the projection does not know. */
 static void
 check_rows(const Proof *proof)
 {

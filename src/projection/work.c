@@ -193,11 +193,9 @@ build_state(Work *work, Change *change, AggregateState *state)
 	const FoldType *type;
 	Size		size = 0;
 
+	*state = (AggregateState) {.key = change->key,.deleted = true};
 	if (!projection_sees(work->projection, change->key.tenant_id))
-	{
-		*state = (AggregateState) {.key = change->key,.deleted = true};
 		return 0;
-	}
 	aggregate_init(&aggregate, &change->key);
 	if (work->remembers)
 		state_cache_load(&aggregate);
@@ -205,9 +203,7 @@ build_state(Work *work, Change *change, AggregateState *state)
 	if (work->remembers)
 		state_cache_store(&aggregate);
 	type = &aggregate.fold->result;
-	state->key = change->key;
 	state->deleted = aggregate.isnull;
-	state->state = (Datum) 0;
 	if (!aggregate.isnull)
 	{
 		state->state = datumCopy(aggregate.state, type->typbyval, type->typlen);

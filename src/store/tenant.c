@@ -274,6 +274,8 @@ tenant_default(void)
 			 errmsg("role \"%s\" must name a tenant", GetUserNameFromId(GetUserId(), false)),
 			 sight->tenants == NIL ?
 			 errdetail("No tenant is granted to it.") : errdetail("Several tenants are granted to it."),
+			 sight->tenants == NIL ?
+			 errhint("The owner of the event log grants one with dugong.grant_tenant().") :
 			 errhint("Say which tenant is meant, or set dugong.tenant_id.")));
 }
 

@@ -41,5 +41,10 @@ INSERT INTO reports.owners VALUES ('', 'Nobody', 1, 1);
 CALL dugong.rebuild_projection('owner_balances');
 SELECT results_eq('SELECT tenant_id, owner, accounts, balance FROM reports.owners ORDER BY tenant_id, owner', $$ VALUES ('', 'Bob', 1, 4::numeric), ('T', 'Bob', 1, 1) $$, 'rebuilt');
 
+-- Erased
+SELECT dugong.erase_aggregate('BankAccount', pg_temp.id('b'), 'test', 'T') \g /dev/null
+CALL dugong.run_projections();
+SELECT results_eq('SELECT tenant_id, owner, accounts, balance FROM reports.owners', $$ VALUES ('', 'Bob', 1, 4::numeric) $$, 'an account that was erased is none');
+
 SELECT * FROM finish();
 ROLLBACK;

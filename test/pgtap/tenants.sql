@@ -487,6 +487,26 @@ SET LOCAL ROLE regress_tenant_a;
 CALL dugong.rebuild_projection('model');
 RESET ROLE;
 SELECT is((SELECT string_agg(DISTINCT tenant_id, ' ' ORDER BY tenant_id) FROM tenants.model), 'a', 'and without');
+-- Nor does a repair, an erasure or the past give it what its owner does not see
+CREATE TABLE tenants.told (text text);
+GRANT ALL ON tenants.told TO PUBLIC;
+GRANT USAGE ON TYPE bank_account_state TO PUBLIC;
+SET LOCAL ROLE regress_tenant_a;
+CREATE FUNCTION tenants.on_update(id uuid, state bank_account_state) RETURNS void LANGUAGE sql AS 'INSERT INTO tenants.told VALUES (id::text || state::text)';
+CREATE FUNCTION tenants.on_delete(id uuid) RETURNS void LANGUAGE sql AS 'INSERT INTO tenants.told VALUES (id::text)';
+SELECT dugong.create_projection('told', 'BankAccount', update_handler => 'tenants.on_update(uuid,bank_account_state)', delete_handler => 'tenants.on_delete(uuid)') \g /dev/null
+SELECT is((SELECT string_agg(DISTINCT tenant_id, ' ') FROM dugong.query_model_as_of(NULL::tenants.model)), 'a', 'the past is his own');
+INSERT INTO tenants.model VALUES (:z, 'mine', 1, 'b');
+SELECT is((SELECT string_agg(concat_ws(' ', difference, actual ->> 'owner', expected), ', ') FROM dugong.verify_projection('model')), 'extra mine', 'another''s aggregate is none of it');
+SELECT is((SELECT string_agg(concat_ws(' ', difference, repaired), ', ') FROM dugong.verify_projection('model', repair => true)), 'extra t', 'nor is it after a repair');
+SELECT is((SELECT string_agg(DISTINCT tenant_id, ' ') FROM tenants.model), 'a', 'which takes the row away');
+RESET ROLE;
+SELECT is((SELECT string_agg(DISTINCT tenant_id, ' ') FROM dugong.query_model_as_of(NULL::tenants.model)), 'a', 'the past is what the projection would have written, whoever asks');
+SELECT is((SELECT string_agg(name, ' ' ORDER BY name) FROM dugong.erase_payload('a0000000-0000-4000-8000-0000000000e4', '{note}', 'x') WHERE note LIKE 'its owner does not see%'),
+    'projection told subscription s', 'an erasure says who is not told');
+SELECT is((SELECT string_agg(DISTINCT tenant_id, ' ') FROM tenants.model), 'a', 'and writes no row');
+SELECT is_empty('SELECT * FROM tenants.told', 'nor calls a handler');
+SELECT dugong.drop_projection('told') \g /dev/null
 
 -- Query models
 CREATE TABLE tenants.plain (id uuid PRIMARY KEY, owner text, balance numeric);

@@ -84,6 +84,11 @@ like($out, qr/^Ann\|290\nBea\|100\nCid\|1$/m, 'projections: rebuilt');
 like($out, qr/^Bea\|2$/m, 'projections: one reads what one wrote');
 like($out, qr/^Ann\nBea\nCid$/m, 'projections: an inline one is there at once');
 is($err, '', 'projections: no warning');
+# Its handlers stand an erasure.
+$node->safe_psql('doc_projections', q{SELECT dugong.erase_aggregate('Booking', min(aggregate_id::text)::uuid, 'test') FROM dugong.aggregates
+	WHERE aggregate_type = 'Booking'; CALL dugong.run_projections()});
+is($node->safe_psql('doc_projections', 'SELECT string_agg(projection, $$ $$) FROM dugong.dead_letters'), '', 'projections: an erasure fails no handler');
+isnt($node->safe_psql('doc_projections', 'SELECT nights FROM nights_sold'), '', 'projections: and counts on');
 ($out, $err) = @{ $output{broker} };
 like($out, qr/^OrderPlaced\|\{"total": 20\}\n1\n0$/m, 'broker: an event is fetched, and acknowledged once');
 like($out, qr/^t\n0\n1\|1\|0\|0$/m, 'broker: one is given back, and does not come soon');
