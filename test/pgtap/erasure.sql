@@ -263,6 +263,13 @@ SELECT pg_temp.refused('UG003', $$ SELECT dugong.receive_message(pg_temp.parcel(
 SELECT lives_ok($$ SELECT dugong.receive_message(pg_temp.message(n, type) || jsonb_build_object('id', pg_temp.id('93', n), 'aggregateId', pg_temp.id('7'), 'payload', payload, 'metadata', metadata))
     FROM (VALUES (1, 'Sent', NULL, '{"$erased": "aggregate"}'::jsonb), (2, '$erased', '{"eventIds": null, "keys": null}'::jsonb, NULL)) AS v (n, type, payload, metadata) ORDER BY n $$, 'skeletons');
 SELECT is(dugong.build_aggregate('Parcel', pg_temp.id('7')), NULL, 'make no state');
+SELECT lives_ok($$ SELECT dugong.receive_message(pg_temp.message(n, type) || jsonb_build_object('id', pg_temp.id('95', n), 'aggregateId', pg_temp.id('95'), 'payload', payload, 'metadata', metadata))
+    FROM (VALUES (1, 'Sent', NULL, '{"$erased": "aggregate"}'::jsonb), (2, 'Sent', NULL, '{"$erased": "payload"}'),
+        (3, '$erased', jsonb_build_object('eventIds', jsonb_build_array(pg_temp.id('95', 1)), 'keys', '["weight"]'::jsonb), NULL),
+        (4, '$erased', jsonb_build_object('eventIds', jsonb_build_array(pg_temp.id('95', 1))), NULL),
+        (5, '$erased', jsonb_build_object('eventIds', jsonb_build_array(pg_temp.id('95', 2)), 'keys', '["weight"]'::jsonb), NULL)) AS v (n, type, payload, metadata) ORDER BY n $$,
+    'what was erased of it before is told, too');
+SELECT results_eq($$ SELECT metadata ->> '$erased' FROM dugong.aggregate_events('Parcel', pg_temp.id('95')) WHERE type = 'Sent' $$, $$ VALUES ('aggregate'), ('payload') $$, 'and takes nothing back');
 
 -- Rows
 CREATE TABLE orders (id int PRIMARY KEY, customer text);
