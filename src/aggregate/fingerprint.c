@@ -52,6 +52,7 @@
 #include "utils/typcache.h"
 #include "utils/varlena.h"
 #include "util/identity.h"
+#include "util/relation_watch.h"
 
 typedef struct Known
 {
@@ -104,7 +105,7 @@ fingerprint_init(void)
 	CacheRegisterSyscacheCallback(ENUMOID, catalog_changed, (Datum) 0);
 	CacheRegisterSyscacheCallback(OPEROID, catalog_changed, (Datum) 0);
 	CacheRegisterSyscacheCallback(CONSTROID, catalog_changed, (Datum) 0);
-	CacheRegisterRelcacheCallback(relation_changed, (Datum) 0);
+	relation_watch(relation_changed, (Datum) 0);
 }
 
 static void

@@ -20,10 +20,10 @@
 #include "nodes/execnodes.h"
 #include "store/insert.h"
 #include "store/log_index.h"
-#include "utils/inval.h"
 #include "utils/memutils.h"
 #include "util/identity.h"
 #include "util/plan.h"
+#include "util/relation_watch.h"
 
 /* Of dugong's own: see sql/store/log.sql */
 #define OWN_CHECKS 3
@@ -131,7 +131,7 @@ on_relation(Datum arg, Oid relid)
 void
 insert_init(void)
 {
-	CacheRegisterRelcacheCallback(on_relation, (Datum) 0);
+	relation_watch(on_relation, (Datum) 0);
 }
 
 /* The column that the index has rows by, if it is known to be of such a kind; else 0. */

@@ -17,6 +17,7 @@
 #include "utils/lsyscache.h"
 #include "utils/syscache.h"
 #include "util/names.h"
+#include "util/relation_watch.h"
 
 #define MAX_NAMES 64
 
@@ -60,7 +61,7 @@ on_catalog(Datum arg, int cacheid, uint32 hashvalue)
 void
 names_init(void)
 {
-	CacheRegisterRelcacheCallback(on_relation, (Datum) 0);
+	relation_watch(on_relation, (Datum) 0);
 	CacheRegisterSyscacheCallback(NAMESPACEOID, on_catalog, (Datum) 0);
 	CacheRegisterSyscacheCallback(TYPEOID, on_catalog, (Datum) 0);
 }

@@ -17,6 +17,7 @@
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
 #include "util/identity.h"
+#include "util/relation_watch.h"
 #include "util/table_watch.h"
 
 PG_FUNCTION_INFO_V1(dugong_registry_changed);
@@ -37,7 +38,7 @@ invalidate(Datum arg, Oid relid)
 void
 table_watch_init(TableWatch *watch)
 {
-	CacheRegisterRelcacheCallback(invalidate, PointerGetDatum(watch));
+	relation_watch(invalidate, PointerGetDatum(watch));
 }
 
 /*
