@@ -271,6 +271,16 @@ SELECT lives_ok($$ SELECT dugong.receive_message(pg_temp.message(n, type) || jso
     'what was erased of it before is told, too');
 SELECT results_eq($$ SELECT metadata ->> '$erased' FROM dugong.aggregate_events('Parcel', pg_temp.id('95')) WHERE type = 'Sent' $$, $$ VALUES ('aggregate'), ('payload') $$, 'and takes nothing back');
 
+-- Metadata that are no object make room for the mark
+SELECT dugong.create_aggregate_type('Plain') \g /dev/null
+SELECT dugong.append_event('Plain', pg_temp.id('6'), 'Said', '{"who": "Ann", "n": 1}', event_id => pg_temp.id('96', n), metadata => metadata)
+FROM (VALUES (1, NULL::jsonb), (2, 'null'), (3, '["x"]'), (4, '"x"'), (5, '{"who": "Ann", "x": 1}')) AS v (n, metadata) \g /dev/null
+SELECT dugong.erase_payload(pg_temp.id('96', n), '{who}', 'why') FROM generate_series(1, 5) AS n \g /dev/null
+SELECT results_eq($$ SELECT metadata FROM dugong.aggregate_events('Plain', pg_temp.id('6'), 1, 5) $$, $$ VALUES ('{"$erased": "keys"}'::jsonb), ('{"$erased": "keys"}'),
+    ('{"metadata": ["x"], "$erased": "keys"}'), ('{"metadata": "x", "$erased": "keys"}'), ('{"x": 1, "$erased": "keys"}') $$, 'each is marked');
+SELECT lives_ok($$ SELECT dugong.append_event('Plain', pg_temp.id('6'), 'Said', '{"who": "Ann", "n": 1}', event_id => pg_temp.id('96', n)) FROM generate_series(1, 5) AS n $$,
+    'so a command that is repeated finds its event');
+
 -- Rows
 CREATE TABLE orders (id int PRIMARY KEY, customer text);
 SELECT dugong.create_aggregate_type('Order', 'dugong.row_fold(dugong.domain_event)') \g /dev/null
