@@ -152,7 +152,7 @@ compare_tag_locks(const void *one, const void *other)
 	return a->key != b->key ? (a->key < b->key ? -1 : 1) : b->mode - a->mode;
 }
 
-/* Takes them in the order of their keys, so that two calls cannot deadlock. */
+/* Takes them in the order of their keys, so that two calls cannot deadlock, and empties the list. */
 void
 tag_locks_take(TagLocks *locks)
 {
@@ -161,6 +161,9 @@ tag_locks_take(TagLocks *locks)
 	for (int i = 0; i < locks->count; i++)
 		if (i == 0 || locks->locks[i].key != locks->locks[i - 1].key)
 			lock_one(LOCK_TAG, locks->locks[i].key, locks->locks[i].mode);
+	if (locks->locks)
+		pfree(locks->locks);
+	*locks = (TagLocks) {0};
 }
 
 /*

@@ -131,6 +131,7 @@ for_each_tagged(const Erased *erased, void (*action) (const TagKeys *tags, int64
 		log_row_from_slot(&row, scan.slot);
 		event_tags(&row, &tags);
 		action(&tags, DatumGetInt64(log_row_value(&row, LOG_POSITION)));
+		event_tags_free(&tags);
 	}
 	log_scan_end(&scan);
 	UnregisterSnapshot(snapshot);
