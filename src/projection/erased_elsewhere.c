@@ -79,7 +79,12 @@ read_message(Erasing *erasing)
 		read_keys(erasing, keys);
 }
 
-/* Erases the one event that a message names, if it is here and of the message's aggregate. */
+/*
+ * Erases the one event that a message names, if it is here and of the message's aggregate.
+ *
+ * Who comes late may have received what a later erasure has left of it: that
+ * stays as it is, or a skeleton would become an event that folds again.
+ */
 static void
 erase_received(Erasing *erasing)
 {
@@ -97,6 +102,8 @@ erase_received(Erasing *erasing)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("event \"%s\" is of another aggregate", uuid_to_cstring(erasing->event_id))));
+	if (erasure_of_row(&row) >= ERASED_PAYLOAD)
+		return;
 	erasing->events = 1;
 	erasing->first = erasing->last = DatumGetInt64(log_row_value(&row, LOG_SEQUENCE_NUMBER));
 	if (erasing->keys)

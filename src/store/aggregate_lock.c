@@ -166,13 +166,16 @@ tag_locks_compact(TagLocks *locks)
 	locks->count = count;
 }
 
-/* Takes them in the order of their keys, so that two calls cannot deadlock. */
+/* Takes them in the order of their keys, so that two calls cannot deadlock, and empties the list. */
 void
 tag_locks_take(TagLocks *locks)
 {
 	tag_locks_compact(locks);
 	for (int i = 0; i < locks->count; i++)
 		lock_one(LOCK_TAG, locks->locks[i].key, locks->locks[i].mode);
+	if (locks->locks)
+		pfree(locks->locks);
+	*locks = (TagLocks) {0};
 }
 
 /*

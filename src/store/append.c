@@ -354,6 +354,7 @@ append_checked(Relation log, LogRow *row, const AggregateHead *known)
 		if (insert_row(log, &attempt, contested))
 		{
 			event_tags_write(&tags, DatumGetInt64(log_row_value(&attempt, LOG_POSITION)));
+			event_tags_free(&tags);
 			*row = attempt;
 			return true;
 		}
@@ -564,6 +565,7 @@ event_import(Relation log, LogRow *row, AggregateHead *head)
 	appends++;
 	(void) insert_row(log, row, false);
 	event_tags_write(&tags, DatumGetInt64(log_row_value(row, LOG_POSITION)));
+	event_tags_free(&tags);
 	head->sequence_number++;
 	head->timestamp = DatumGetTimestampTz(log_row_value(row, LOG_TIMESTAMP));
 }

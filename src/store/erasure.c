@@ -131,6 +131,7 @@ for_each_tagged(const Erased *erased, void (*action) (const TagKeys *tags, int64
 		log_row_from_slot(&row, scan.slot);
 		event_tags(&row, &tags);
 		action(&tags, DatumGetInt64(log_row_value(&row, LOG_POSITION)));
+		event_tags_free(&tags);
 	}
 	log_scan_end(&scan);
 	UnregisterSnapshot(snapshot);
@@ -186,7 +187,8 @@ erase_event(const pg_uuid_t *id)
 }
 
 /*
- * Takes keys out of the payload and the metadata of one event.
+ * Takes keys out of the payload and the metadata of one event.  Metadata that
+ * are no object make room for the mark: they come under a key of their own.
  *
  * keep_fields: what the payload has stays there, as null.
  */
@@ -199,9 +201,9 @@ erase_keys(const pg_uuid_t *id, ArrayType *keys, bool keep_fields)
 		"(e.payload OPERATOR(pg_catalog.-) $2) OPERATOR(pg_catalog.||) CASE WHEN $3 THEN "
 		"COALESCE((SELECT pg_catalog.jsonb_object_agg(k.name, NULL::pg_catalog.jsonb) FROM pg_catalog.jsonb_object_keys(e.payload) AS k (name) "
 		"WHERE k.name OPERATOR(pg_catalog.=) ANY ($2)), '{}') ELSE '{}' END ELSE e.payload END, "
-		"metadata = CASE WHEN e.metadata IS NULL OR pg_catalog.jsonb_typeof(e.metadata) OPERATOR(pg_catalog.=) 'object' "
-		"THEN (COALESCE(e.metadata, '{}') OPERATOR(pg_catalog.-) $2) OPERATOR(pg_catalog.||) '{\"$erased\": \"keys\"}' "
-		"ELSE e.metadata END "
+		"metadata = CASE WHEN e.metadata IS NULL OR pg_catalog.jsonb_typeof(e.metadata) OPERATOR(pg_catalog.=) 'null' THEN '{}' "
+		"WHEN pg_catalog.jsonb_typeof(e.metadata) OPERATOR(pg_catalog.=) 'object' THEN e.metadata OPERATOR(pg_catalog.-) $2 "
+		"ELSE pg_catalog.jsonb_build_object('metadata', e.metadata) END OPERATOR(pg_catalog.||) '{\"$erased\": \"keys\"}' "
 		"WHERE e.id OPERATOR(pg_catalog.=) $1",
 		.nargs = 3,
 		.argtypes = {UUIDOID, TEXTARRAYOID, BOOLOID}

@@ -375,31 +375,19 @@ shown_payload(const LogRow *row, int32 type_id, const text *type)
 	return isnull ? NULL : DatumGetJsonbP(payload);
 }
 
-/*
- * The keys of an event, in the current memory context.
- *
- * Errors: 54000 if it has too many tags, UG008 if one is an object.
- */
-void
-event_tags(const LogRow *row, TagKeys *tags)
+/* Collects the keys of an event of a type that has tags. */
+static void
+collect_all(const LogRow *row, int32 type_id, const text *type, TagKeys *tags)
 {
-	int32		type_id = DatumGetInt32(log_row_value(row, LOG_AGGREGATE_TYPE_ID));
-	text	   *type = DatumGetTextPP(log_row_value(row, LOG_TYPE));
 	Collection	collection = {.tags = tags};
-	Jsonb	   *payload;
+	Jsonb	   *payload = shown_payload(row, type_id, type);
 
-	tags->count = 0;
-	ensure_declarations();
-	if (ndeclarations == 0 || find_declaration(type_id, type) == NULL)
-		return;
-	payload = shown_payload(row, type_id, type);
 	/* An upcast is users' code: declarations may have been read anew. */
 	ensure_declarations();
 	collection.declaration = find_declaration(type_id, type);
 	if (collection.declaration == NULL)
 		return;
 	collection.tenant_id = DatumGetTextPP(log_row_value(row, LOG_TENANT_ID));
-	tags->keys = palloc((MAX_EVENT_TAGS + 1) * sizeof(pg_uuid_t));
 	add_key(&collection, "", "");
 	for (int i = 0; payload && i < collection.declaration->ntags; i++)
 	{
@@ -408,6 +396,43 @@ event_tags(const LogRow *row, TagKeys *tags)
 	}
 	qsort(tags->keys, tags->count, sizeof(pg_uuid_t), compare_keys);
 	tags->count = qunique(tags->keys, tags->count, sizeof(pg_uuid_t), compare_keys);
+}
+
+/*
+ * The keys of an event, in the current memory context; nothing else stays
+ * there, for a call may be about very many events.
+ *
+ * Errors: 54000 if it has too many tags, UG008 if one is an object.
+ */
+void
+event_tags(const LogRow *row, TagKeys *tags)
+{
+	int32		type_id = DatumGetInt32(log_row_value(row, LOG_AGGREGATE_TYPE_ID));
+	text	   *type = DatumGetTextPP(log_row_value(row, LOG_TYPE));
+	pg_uuid_t	keys[MAX_EVENT_TAGS + 1];
+	MemoryContext scratch;
+	MemoryContext old;
+
+	*tags = (TagKeys) {0};
+	ensure_declarations();
+	if (ndeclarations == 0 || find_declaration(type_id, type) == NULL)
+		return;
+	scratch = AllocSetContextCreate(CurrentMemoryContext, "dugong event's tags", ALLOCSET_DEFAULT_SIZES);
+	old = MemoryContextSwitchTo(scratch);
+	tags->keys = keys;
+	collect_all(row, type_id, type, tags);
+	MemoryContextSwitchTo(old);
+	MemoryContextDelete(scratch);
+	tags->keys = palloc(Max(tags->count, 1) * sizeof(pg_uuid_t));
+	memcpy(tags->keys, keys, tags->count * sizeof(pg_uuid_t));
+}
+
+void
+event_tags_free(TagKeys *tags)
+{
+	if (tags->keys)
+		pfree(tags->keys);
+	*tags = (TagKeys) {0};
 }
 
 /* Adds the locks that an event needs. */
@@ -419,6 +444,7 @@ event_tags_add_locks(const LogRow *row, TagLocks *locks)
 	event_tags(row, &tags);
 	for (int i = 0; i < tags.count; i++)
 		tag_locks_add(locks, &tags.keys[i], ShareLock);
+	event_tags_free(&tags);
 }
 
 /*
@@ -450,6 +476,7 @@ change_index(SavedPlan *statement, const TagKeys *tags, int64 position)
 	values[0] = PointerGetDatum(construct_array(elements, tags->count, UUIDOID, UUID_LEN, false, TYPALIGN_CHAR));
 	values[1] = Int64GetDatum(position);
 	(void) execute_as_owner(statement, values, NULL);
+	pfree(DatumGetPointer(values[0]));
 }
 
 /* Enters an event into the index. */

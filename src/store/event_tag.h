@@ -47,6 +47,7 @@ extern char *tag_value(const JsonbValue *value);
 extern pg_uuid_t *tag_key(const TagDeclaration *declaration, const text *tenant_id, const char *name, const char *value);
 
 extern void event_tags(const LogRow *row, TagKeys *tags);
+extern void event_tags_free(TagKeys *tags);
 extern void event_tags_add_locks(const LogRow *row, TagLocks *locks);
 extern void event_tags_lock(const LogRow *row, TagKeys *tags);
 extern void event_tags_write(const TagKeys *tags, int64 position);

@@ -263,6 +263,23 @@ SELECT pg_temp.refused('UG003', $$ SELECT dugong.receive_message(pg_temp.parcel(
 SELECT lives_ok($$ SELECT dugong.receive_message(pg_temp.message(n, type) || jsonb_build_object('id', pg_temp.id('93', n), 'aggregateId', pg_temp.id('7'), 'payload', payload, 'metadata', metadata))
     FROM (VALUES (1, 'Sent', NULL, '{"$erased": "aggregate"}'::jsonb), (2, '$erased', '{"eventIds": null, "keys": null}'::jsonb, NULL)) AS v (n, type, payload, metadata) ORDER BY n $$, 'skeletons');
 SELECT is(dugong.build_aggregate('Parcel', pg_temp.id('7')), NULL, 'make no state');
+SELECT lives_ok($$ SELECT dugong.receive_message(pg_temp.message(n, type) || jsonb_build_object('id', pg_temp.id('95', n), 'aggregateId', pg_temp.id('95'), 'payload', payload, 'metadata', metadata))
+    FROM (VALUES (1, 'Sent', NULL, '{"$erased": "aggregate"}'::jsonb), (2, 'Sent', NULL, '{"$erased": "payload"}'),
+        (3, '$erased', jsonb_build_object('eventIds', jsonb_build_array(pg_temp.id('95', 1)), 'keys', '["weight"]'::jsonb), NULL),
+        (4, '$erased', jsonb_build_object('eventIds', jsonb_build_array(pg_temp.id('95', 1))), NULL),
+        (5, '$erased', jsonb_build_object('eventIds', jsonb_build_array(pg_temp.id('95', 2)), 'keys', '["weight"]'::jsonb), NULL)) AS v (n, type, payload, metadata) ORDER BY n $$,
+    'what was erased of it before is told, too');
+SELECT results_eq($$ SELECT metadata ->> '$erased' FROM dugong.aggregate_events('Parcel', pg_temp.id('95')) WHERE type = 'Sent' $$, $$ VALUES ('aggregate'), ('payload') $$, 'and takes nothing back');
+
+-- Metadata that are no object make room for the mark
+SELECT dugong.create_aggregate_type('Plain') \g /dev/null
+SELECT dugong.append_event('Plain', pg_temp.id('6'), 'Said', '{"who": "Ann", "n": 1}', event_id => pg_temp.id('96', n), metadata => metadata)
+FROM (VALUES (1, NULL::jsonb), (2, 'null'), (3, '["x"]'), (4, '"x"'), (5, '{"who": "Ann", "x": 1}')) AS v (n, metadata) \g /dev/null
+SELECT dugong.erase_payload(pg_temp.id('96', n), '{who}', 'why') FROM generate_series(1, 5) AS n \g /dev/null
+SELECT results_eq($$ SELECT metadata FROM dugong.aggregate_events('Plain', pg_temp.id('6'), 1, 5) $$, $$ VALUES ('{"$erased": "keys"}'::jsonb), ('{"$erased": "keys"}'),
+    ('{"metadata": ["x"], "$erased": "keys"}'), ('{"metadata": "x", "$erased": "keys"}'), ('{"x": 1, "$erased": "keys"}') $$, 'each is marked');
+SELECT lives_ok($$ SELECT dugong.append_event('Plain', pg_temp.id('6'), 'Said', '{"who": "Ann", "n": 1}', event_id => pg_temp.id('96', n)) FROM generate_series(1, 5) AS n $$,
+    'so a command that is repeated finds its event');
 
 -- Rows
 CREATE TABLE orders (id int PRIMARY KEY, customer text);

@@ -188,5 +188,20 @@ is(sql('subscriber', "SELECT count(*) FROM persons p WHERE p::text ~ 'secret'"),
 like($stderr, qr/append-only/, 'the guard stands there, too');
 sql('subscriber', 'DROP SUBSCRIPTION log');
 
+# The tags of many events take no memory each: what a session of its own has taken at most, in kB.
+sub peak
+{
+	my $command = shift;
+	my $peak = q{SELECT substring(pg_read_file('/proc/' || pg_backend_pid() || '/status') from 'VmHWM:\s+(\d+)')};
+	return (split /\n/, sql('publisher', "SELECT 1 FROM dugong.aggregates; $command; $peak"))[-1];
+}
+my $many = q{(SELECT jsonb_agg('{"type": "Taken", "payload": {"who": "Ann", "course": "c1"}}'::jsonb) FROM generate_series(1, 5000))};
+sql('publisher', "SELECT dugong.create_aggregate_type('$_')") foreach 'Seat', 'Chair';
+sql('publisher', q{SELECT dugong.declare_tags('Seat', 'Taken', '{"who": "who", "course": "course"}')});
+my %append = map { $_ => peak("SELECT count(*) FROM dugong.append_events('$_', '" . uuid(7, 1) . "', $many)") } 'Seat', 'Chair';
+my %erase = map { $_ => peak("SELECT count(*) FROM dugong.erase_aggregate('$_', '" . uuid(7, 1) . "', 'why')") } 'Seat', 'Chair';
+cmp_ok($append{Seat} - $append{Chair}, '<', 10000, 'appended');
+cmp_ok($erase{Seat} - $erase{Chair}, '<', 10000, 'and erased');
+
 $node->stop;
 done_testing();
