@@ -271,12 +271,14 @@ take_walk(void *arg)
 	MemoryContextDelete(step);
 }
 
-/* Is there an event that its row may show already? */
+/* Is there an event that its row may show already?  Of a tenant that the owner does not see it may show none. */
 static bool
 may_be_ahead(const Proof *proof, const Subject *subject)
 {
 	AggregateHead head;
 
+	if (!projection_sees(proof->projection, subject->key.tenant_id))
+		return false;
 	aggregate_head(proof->log, &subject->key, subject->handled, proof->snapshot, &head);
 	return head.sequence_number > subject->handled;
 }

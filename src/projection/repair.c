@@ -125,8 +125,8 @@ repair_some(const Projection *projection, Relation log, HeapTuple *tuples, int c
 		Datum		id = heap_getattr(tuples[i], FOUND_ID + 1, desc, &nulls[0]);
 		Datum		tenant = heap_getattr(tuples[i], FOUND_TENANT + 1, desc, &nulls[1]);
 
-		/* A row without a key cannot be named. */
-		has_key[i] = !nulls[0] && !nulls[1];
+		/* A row without a key cannot be named, and one of a tenant that the owner does not see is not his to write. */
+		has_key[i] = !nulls[0] && !nulls[1] && projection_sees(projection, DatumGetTextPP(tenant));
 		if (!has_key[i])
 			continue;
 		key->type_id = linitial_int(projection->type_ids);
