@@ -304,6 +304,25 @@ SELECT pg_temp.begin_many(2);
 CALL dugong.run_projections();
 SELECT is((SELECT count(*) FROM dugong.verify_projection('sums')), 0::bigint, 'past dead entries');
 SELECT is((SELECT count(*) FROM dugong.query_model_as_of(NULL::sums) WHERE id >= pg_temp.id('d', 1) AND id <= pg_temp.id('d', 6000)), 3000::bigint, 'the past, past dead entries');
+-- A tenant that the projection's owner does not see any more
+CREATE ROLE regress_proof_owner;
+GRANT USAGE ON SCHEMA dugong TO regress_proof_owner;
+GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA dugong TO regress_proof_owner;
+CREATE SCHEMA apart AUTHORIZATION regress_proof_owner;
+SELECT dugong.create_aggregate_type('Apart', 'dugong.row_fold(dugong.domain_event)');
+SELECT dugong.append_event('Apart', pg_temp.id('c', 1), 'Made', '{"new": {"n": 1}}', tenant_id => tenant) FROM unnest(ARRAY['T', 'U']) AS tenant;
+SET LOCAL ROLE regress_proof_owner;
+CREATE TABLE apart.model (id uuid, tenant_id text, n numeric, PRIMARY KEY (id, tenant_id));
+SELECT dugong.create_projection('apart', 'Apart', 'apart.model');
+RESET ROLE;
+CALL dugong.run_projections();
+SELECT is(pg_temp.verify('apart'), 'none', 'two tenants');
+SELECT dugong.grant_tenant('regress_proof_owner', 'T');
+DELETE FROM dugong.projections WHERE name <> 'apart';
+SELECT dugong.enable_tenant_isolation();
+SELECT is(pg_temp.verify('apart', repair => true), '1U extra 1-> repaired', 'what is left of the other is found, and taken out');
+CALL dugong.rebuild_projection('apart');
+SELECT is(pg_temp.verify('apart'), 'none', 'and a rebuild finds none');
 
 SELECT finish();
 ROLLBACK;
