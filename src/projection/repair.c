@@ -62,6 +62,18 @@ do_work(void *work)
 	work_do(work);
 }
 
+/* As commands on several aggregates do, in the order of their lock keys. */
+static void
+lock_aggregates(const Repair *repair)
+{
+	const AggregateKey *keys[CHUNK];
+	TagLocks	none = {0};
+
+	for (int i = 0; i < repair->count; i++)
+		keys[i] = &repair->keys[i];
+	aggregate_lock_several(keys, repair->count, &none);
+}
+
 /* Writes the aggregates anew, under their appenders' locks if those write too. */
 static void
 write_again(void *arg)
@@ -72,8 +84,8 @@ write_again(void *arg)
 	Snapshot	snapshot;
 	Work		work;
 
-	for (int i = 0; projection->is_inline && i < repair->count; i++)
-		aggregate_lock(&repair->keys[i]);
+	if (projection->is_inline)
+		lock_aggregates(repair);
 	CommandCounterIncrement();
 	snapshot = RegisterSnapshot(GetTransactionSnapshot());
 	PushActiveSnapshot(snapshot);
