@@ -72,9 +72,11 @@ my @pids = map {
 } 1 .. $clients;
 
 # A server process is killed in the middle
-$node->poll_query_until('postgres', "SELECT count(*) > 20 FROM dugong.domain_events WHERE type = 'StudentEnrolled'");
-my $victim = $node->safe_psql('postgres', "SELECT pid FROM pg_stat_activity WHERE query LIKE '%school.enrol%' AND pid <> pg_backend_pid() LIMIT 1");
-kill 'KILL', $victim if $victim;
+$node->poll_query_until('postgres', "SELECT count(*) > 5 FROM dugong.domain_events WHERE type = 'StudentEnrolled'");
+my $victim = '';
+$victim = $node->safe_psql('postgres', "SELECT pid FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid() LIMIT 1")
+	while $victim eq '';
+kill 'KILL', $victim;
 my ($lost, $failed) = (0, 0);
 foreach my $pid (@pids)
 {
