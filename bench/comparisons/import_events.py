@@ -36,7 +36,7 @@ def once(directory):
 
 def run(effort):
     directory = os.environ['PGHOST']
-    accounts.create(SOURCE, also=['dugongjs_typeorm.sql'])
+    accounts.create(SOURCE, also=['dugongjs_typeorm.sql', 'dugongjs_typeorm_copy.sql'])
     server.psql(SOURCE, PREPARE.format(dir=directory))
     runs = [once(directory) for _ in range(effort.repetitions + 1)]  # the first is the warm-up
     for name in ('domain_events', 'plain_log'):
