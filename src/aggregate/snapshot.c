@@ -21,7 +21,6 @@
 #include "aggregate/stored_state.h"
 #include "catalog/index.h"
 #include "catalog/pg_publication.h"
-#include "catalog/pg_type.h"
 #include "compat.h"
 #include "errors.h"
 #include "funcapi.h"
@@ -34,18 +33,14 @@
 #include "utils/fmgroids.h"
 #include "utils/inval.h"
 #include "utils/lsyscache.h"
-#include "utils/memutils.h"
-#include "utils/portal.h"
 #include "utils/snapmgr.h"
 #include "utils/syscache.h"
 #include "util/args.h"
 #include "util/attempt.h"
-#include "util/identity.h"
 #include "util/plan.h"
 
 PG_FUNCTION_INFO_V1(dugong_take_snapshot);
 PG_FUNCTION_INFO_V1(dugong_drop_snapshots);
-PG_FUNCTION_INFO_V1(dugong_verify_snapshots);
 PG_FUNCTION_INFO_V1(dugong_snapshot_is_valid);
 
 /* Events between two snapshots of an aggregate with a small state, bytes, which a command has built. */
@@ -67,8 +62,8 @@ enum
 #define SNAPSHOT_NCOLUMNS SNAPSHOT_TAKEN_AT
 
 /* Errors that are not the state's or the fold's: cancelled, out of resources, to be tried again. */
-static bool
-is_foreign_error(const ErrorData *error)
+bool
+snapshot_error_is_foreign(const ErrorData *error)
 {
 	int			category = ERRCODE_TO_CATEGORY(error->sqlerrcode);
 
@@ -78,12 +73,12 @@ is_foreign_error(const ErrorData *error)
 }
 
 /* As attempt(), for what is done to a state; an error that is not the state's passes. */
-static ErrorData *
-attempt_state(AttemptAction action, void *arg)
+ErrorData *
+snapshot_attempt_state(AttemptAction action, void *arg)
 {
 	ErrorData  *error = attempt(action, arg);
 
-	if (error && is_foreign_error(error))
+	if (error && snapshot_error_is_foreign(error))
 		ReThrowError(error);
 	return error;
 }
@@ -110,7 +105,7 @@ use_snapshot(Aggregate *aggregate, TupleTableSlot *slot, int64 to_sequence_numbe
 	if (IsInParallelMode())
 		stored_state_read(&stored);
 	else
-		error = attempt_state(stored_state_read, &stored);
+		error = snapshot_attempt_state(stored_state_read, &stored);
 	MemoryContextSwitchTo(old);
 	if (error)
 		return;
@@ -218,8 +213,9 @@ overwrite(const Aggregate *aggregate, bytea *state)
 	return done;
 }
 
-static void
-store(const Aggregate *aggregate, bytea *state)
+/* Keeps it, in the place of what is there. */
+void
+snapshot_store(const Aggregate *aggregate, bytea *state)
 {
 	static SavedPlan upsert = {
 		.sql = "INSERT INTO dugong.aggregate_snapshots "
@@ -312,7 +308,7 @@ stored_form(const Aggregate *aggregate)
 	Identity	before;
 
 	aggregate_type_assume_owner(aggregate->type, &before);
-	error = attempt_state(stored_state_write, &stored);
+	error = snapshot_attempt_state(stored_state_write, &stored);
 	identity_restore(&before);
 	if (error == NULL && stored.same)
 		return stored.stored;
@@ -355,8 +351,8 @@ table_is_updatable(const AggregateType *type)
 }
 
 /* The stored form of an aggregate whose lock is held; NULL if it cannot or need not be stored. */
-static bytea *
-snapshot_of(const Aggregate *aggregate)
+bytea *
+snapshot_make(const Aggregate *aggregate)
 {
 	bytea	   *state;
 
@@ -387,7 +383,7 @@ store_due(void *arg)
 {
 	DueSnapshot *due = arg;
 
-	store(&due->aggregate, due->state);
+	snapshot_store(&due->aggregate, due->state);
 }
 
 /* A snapshot that another transaction has taken since a REPEATABLE READ one began must not fail the append. */
@@ -421,14 +417,14 @@ take_due(const AggregateKey *key)
 	DueSnapshot due = {.aggregate = {.key = *key}};
 	ErrorData  *error = attempt(build_due, &due);
 
-	if (error && is_foreign_error(error))
+	if (error && snapshot_error_is_foreign(error))
 		ReThrowError(error);
 	if (error)
 	{
 		warn_unstorable(aggregate_type_get(key->type_id), "its fold fails", error->message);
 		return;
 	}
-	due.state = snapshot_of(&due.aggregate);
+	due.state = snapshot_make(&due.aggregate);
 	store_if_possible(&due);
 }
 
@@ -536,7 +532,7 @@ snapshot_after_append(const Aggregate *aggregate)
 
 	if (!is_due(&aggregate->key, last, 1, type->has_default_interval ? INTERVAL_IN_HAND : type->snapshot_interval))
 		return;
-	due.state = snapshot_of(&due.aggregate);
+	due.state = snapshot_make(&due.aggregate);
 	if (due.state && VARSIZE(due.state) > MAX_SMALL_STATE && last % type->snapshot_interval != 0)
 		return;
 	store_if_possible(&due);
@@ -561,9 +557,9 @@ dugong_take_snapshot(PG_FUNCTION_ARGS)
 	if (aggregate.type->snapshot_interval > 0)
 	{
 		aggregate_build_current(&aggregate);
-		state = snapshot_of(&aggregate);
+		state = snapshot_make(&aggregate);
 		if (state)
-			store(&aggregate, state);
+			snapshot_store(&aggregate, state);
 	}
 	identity_leave(&before);
 	PG_RETURN_BOOL(state != NULL);
@@ -612,168 +608,6 @@ dugong_snapshot_is_valid(PG_FUNCTION_ARGS)
 
 	PG_RETURN_BOOL(type != NULL && type->fold != NULL && type->snapshot_interval > 0 &&
 				   fingerprint_get(type) == PG_GETARG_INT64(1));
-}
-
-/* A stored snapshot that is to be compared with the log. */
-typedef struct Verification
-{
-	AggregateKey key;
-	int64		sequence_number;
-	bytea	   *stored;
-	Snapshot	snapshot;
-	Aggregate	aggregate;		/* as the log has it at that event */
-	bool		right;
-} Verification;
-
-/* Folds the aggregate from the log, up to its snapshot. */
-static void
-build_verified(void *arg)
-{
-	Verification *verification = arg;
-	BuildLimit	limit = {verification->sequence_number, DT_NOEND};
-	Aggregate  *aggregate = &verification->aggregate;
-	Relation	log = log_open(AccessShareLock);
-
-	aggregate_init(aggregate, &verification->key);
-	aggregate->skip_snapshot = true;
-	aggregate_build(aggregate, log, &limit, verification->snapshot);
-	table_close(log, NoLock);
-}
-
-static void
-compare(Verification *verification)
-{
-	const Aggregate *aggregate = &verification->aggregate;
-	StoredState stored = {.type = aggregate->fold->state.oid,.stored = verification->stored};
-	ErrorData  *error;
-	Identity	before;
-
-	if (aggregate->sequence_number != verification->sequence_number || aggregate->transition_isnull)
-		return;
-	aggregate_type_assume_owner(aggregate->type, &before);
-	error = attempt_state(stored_state_read, &stored);
-	verification->right = error == NULL &&
-		stored_state_same(aggregate->fold->state.oid, aggregate->transition, stored.state);
-	identity_restore(&before);
-}
-
-/* Forgets a snapshot, if it is still the one that was looked at. */
-static void
-forget_snapshot(const Verification *verification)
-{
-	static SavedPlan delete_one = {
-		.sql = "DELETE FROM dugong.aggregate_snapshots WHERE aggregate_id OPERATOR(pg_catalog.=) $1 "
-		"AND aggregate_type_id OPERATOR(pg_catalog.=) $2 AND tenant_id COLLATE \"C\" OPERATOR(pg_catalog.=) $3 "
-		"AND sequence_number OPERATOR(pg_catalog.=) $4",
-		.nargs = 4,
-		.argtypes = {UUIDOID, INT4OID, TEXTOID, INT8OID}
-	};
-	const AggregateKey *key = &verification->key;
-	Datum		values[] = {
-		UUIDPGetDatum(&key->id), Int32GetDatum(key->type_id), PointerGetDatum(key->tenant_id),
-		Int64GetDatum(verification->sequence_number)
-	};
-
-	SPI_connect();
-	plan_execute(&delete_one, values, NULL, false);
-	SPI_finish();
-}
-
-/*
- * Compares one, and puts the right state in the place of a wrong one.  Where
- * the fold fails, or gives nothing that can be stored, there is none then.
- */
-static bool
-verify_and_repair(Verification *verification)
-{
-	ErrorData  *error = attempt(build_verified, verification);
-	bytea	   *state;
-
-	if (error && is_foreign_error(error))
-		ReThrowError(error);
-	verification->right = false;
-	if (error == NULL)
-		compare(verification);
-	if (verification->right)
-		return true;
-	forget_snapshot(verification);
-	if (error == NULL && verification->aggregate.sequence_number == verification->sequence_number)
-	{
-		state = snapshot_of(&verification->aggregate);
-		if (state)
-			store(&verification->aggregate, state);
-	}
-	return false;
-}
-
-/*
- * verify_snapshots(aggregate_type, origin): folds from the log what each
- * snapshot that builds would use says; gives a row for each that is wrong,
- * after repairing it.
- */
-Datum
-dugong_verify_snapshots(PG_FUNCTION_ARGS)
-{
-	static SavedPlan select_snapshots = {
-		.sql = "SELECT aggregate_id, tenant_id, sequence_number, state FROM dugong.aggregate_snapshots "
-		"WHERE aggregate_type_id OPERATOR(pg_catalog.=) $1 AND fingerprint OPERATOR(pg_catalog.=) $2 "
-		"AND ($3 IS NULL OR tenant_id OPERATOR(pg_catalog.=) ANY ($3))",
-		.nargs = 3,
-		.argtypes = {INT4OID, INT8OID, TEXTARRAYOID}
-	};
-	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
-	const AggregateType *type = aggregate_type_by_name(arg_name(fcinfo, 1), arg_needed_name(fcinfo, 0, "aggregate type"));
-	Verification verification = {.key = {.type_id = type->id}};
-	Datum		values[3];
-	bool		all;
-	Portal		cursor;
-	MemoryContext context;
-	MemoryContext old;
-	Identity	before;
-
-	PreventCommandIfReadOnly("dugong.verify_snapshots()");
-	InitMaterializedSRF(fcinfo, 0);
-	if (type->fold == NULL)
-		return (Datum) 0;
-	values[0] = Int32GetDatum(type->id);
-	values[1] = Int64GetDatum(fingerprint_get(type));
-	values[2] = tenants_seen(GetUserId(), &all);
-	identity_assume(&before, dugong_owner());
-	verification.snapshot = RegisterSnapshot(GetTransactionSnapshot());
-	PushActiveSnapshot(verification.snapshot);
-	SPI_connect();
-	context = AllocSetContextCreate(CurrentMemoryContext, "dugong verification", ALLOCSET_DEFAULT_SIZES);
-	/* Read only: it takes the active snapshot, not a newer one. */
-	cursor = SPI_cursor_open(NULL, plan_get(&select_snapshots), values, all ? "  n" : NULL, true);
-	for (;;)
-	{
-		bool		isnull;
-		Datum		row[3];
-		bool		nulls[3] = {false};
-
-		CHECK_FOR_INTERRUPTS();
-		SPI_cursor_fetch(cursor, true, 1);
-		if (SPI_processed == 0)
-			break;
-		old = MemoryContextSwitchTo(context);
-		for (int i = 0; i < 3; i++)
-			row[i] = plan_result(0, i + 1, &isnull);
-		verification.key.id = *DatumGetUUIDP(row[0]);
-		verification.key.tenant_id = DatumGetTextPP(row[1]);
-		verification.sequence_number = DatumGetInt64(row[2]);
-		verification.stored = DatumGetByteaPP(plan_result(0, 4, &isnull));
-		if (!verify_and_repair(&verification))
-			tuplestore_putvalues(result->setResult, result->setDesc, row, nulls);
-		MemoryContextSwitchTo(old);
-		MemoryContextReset(context);
-		SPI_freetuptable(SPI_tuptable);
-	}
-	SPI_cursor_close(cursor);
-	SPI_finish();
-	PopActiveSnapshot();
-	UnregisterSnapshot(verification.snapshot);
-	identity_restore(&before);
-	return (Datum) 0;
 }
 
 void
