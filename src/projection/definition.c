@@ -23,7 +23,6 @@
 #include "fmgr.h"
 #include "miscadmin.h"
 #include "nodes/makefuncs.h"
-#include "projection/announce.h"
 #include "projection/checkpoint.h"
 #include "projection/handler.h"
 #include "projection/inline.h"
@@ -55,22 +54,11 @@ PG_FUNCTION_INFO_V1(dugong_alter_subscription);
 PG_FUNCTION_INFO_V1(dugong_drop_subscription);
 PG_FUNCTION_INFO_V1(dugong_alter_projection);
 PG_FUNCTION_INFO_V1(dugong_drop_projection);
-PG_FUNCTION_INFO_V1(dugong_pause_projection);
-PG_FUNCTION_INFO_V1(dugong_resume_projection);
-PG_FUNCTION_INFO_V1(dugong_retry_dead_letters);
-PG_FUNCTION_INFO_V1(dugong_discard_dead_letter);
 
 /* "projection-" and the name are a channel. */
 #define MAX_NAME_LENGTH (NAMEDATALEN - 1 - (int) strlen("projection-"))
 
 #define MAX_VISIBILITY (INT64CONST(360) * 24 * 3600 * 1000)	/* ms */
-
-/* Has the workers look for what is new when the transaction commits. */
-static void
-wake_workers(void)
-{
-	launch_want_worker();
-}
 
 static void
 check_choice(const char *name, const char *value, const char *one, const char *other)
@@ -413,7 +401,7 @@ dugong_create_projection(PG_FUNCTION_ARGS)
 		isolation_protect(PG_GETARG_OID(CREATE_QUERY_MODEL));
 	if (strcmp(mode, "inline") == 0)
 		inline_catch_up(name);
-	wake_workers();
+	launch_want_worker();
 	PG_RETURN_VOID();
 }
 
@@ -471,8 +459,8 @@ dugong_create_subscription(PG_FUNCTION_ARGS)
 }
 
 /* The projection that the caller names and owns, locked; 42704, 42501. */
-static Projection *
-own_projection(FunctionCallInfo fcinfo)
+Projection *
+projection_own(FunctionCallInfo fcinfo)
 {
 	char	   *name = arg_needed_name(fcinfo, 0, "projection");
 	Projection *projection;
@@ -501,7 +489,7 @@ not_subscription(Projection *projection, const char *hint)
 static Projection *
 own_subscription(FunctionCallInfo fcinfo, const char *hint)
 {
-	Projection *subscription = own_projection(fcinfo);
+	Projection *subscription = projection_own(fcinfo);
 
 	if (subscription->kind != KIND_SUBSCRIPTION)
 		ereport(ERROR,
@@ -561,7 +549,7 @@ dugong_alter_projection(PG_FUNCTION_ARGS)
 		.nargs = 10,
 		.argtypes = {TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTARRAYOID, TEXTOID, TEXTOID, TEXTOID}
 	};
-	Projection *projection = not_subscription(own_projection(fcinfo), "dugong.alter_subscription()");
+	Projection *projection = not_subscription(projection_own(fcinfo), "dugong.alter_subscription()");
 	Handlers	handlers = {
 		oid_argument(fcinfo, ALTER_UPDATE), oid_argument(fcinfo, ALTER_DELETE), oid_argument(fcinfo, ALTER_EVENT),
 		oid_argument(fcinfo, ALTER_SET), oid_argument(fcinfo, ALTER_RESET)
@@ -619,7 +607,7 @@ dugong_alter_projection(PG_FUNCTION_ARGS)
 			check_inline(types_of(projection));
 		mode_change(projection_get(projection->name), to_inline);
 	}
-	wake_workers();
+	launch_want_worker();
 	PG_RETURN_VOID();
 }
 
@@ -627,7 +615,7 @@ dugong_alter_projection(PG_FUNCTION_ARGS)
 Datum
 dugong_drop_projection(PG_FUNCTION_ARGS)
 {
-	forget(not_subscription(own_projection(fcinfo), "dugong.drop_subscription()")->name);
+	forget(not_subscription(projection_own(fcinfo), "dugong.drop_subscription()")->name);
 	PG_RETURN_VOID();
 }
 
@@ -665,118 +653,4 @@ dugong_drop_subscription(PG_FUNCTION_ARGS)
 {
 	forget(own_subscription(fcinfo, "dugong.drop_projection()")->name);
 	PG_RETURN_VOID();
-}
-
-static void
-set_state(const char *name, const char *state)
-{
-	static SavedPlan update_state = {
-		.sql = "UPDATE dugong.projections SET state = $2 WHERE name OPERATOR(pg_catalog.=) $1",
-		.nargs = 2,
-		.argtypes = {TEXTOID, TEXTOID}
-	};
-	Datum		values[] = {CStringGetTextDatum(name), CStringGetTextDatum(state)};
-
-	(void) execute_as_owner(&update_state, values, NULL);
-}
-
-/* Called when a projection whose policy is to stop has failed for good, under its lock. */
-void
-projection_stop(const char *name)
-{
-	set_state(name, "stopped");
-}
-
-/* pause_projection(name) */
-Datum
-dugong_pause_projection(PG_FUNCTION_ARGS)
-{
-	Projection *projection = own_projection(fcinfo);
-
-	if (projection->is_inline)
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("inline projection \"%s\" cannot be paused", projection->name),
-				 errdetail("It would miss what is appended meanwhile.")));
-	set_state(projection->name, "paused");
-	PG_RETURN_VOID();
-}
-
-/* Wakes the workers, or those who listen to a subscription. */
-static void
-has_more_to_do(const Projection *projection, int64 count)
-{
-	if (projection->kind == KIND_SUBSCRIPTION)
-		announce_projection(projection->name, 0, count);
-	else
-		wake_workers();
-}
-
-/* resume_projection(name) */
-Datum
-dugong_resume_projection(PG_FUNCTION_ARGS)
-{
-	const Projection *projection = own_projection(fcinfo);
-
-	set_state(projection->name, "running");
-	suspect_forget(projection->name);
-	has_more_to_do(projection, 0);
-	PG_RETURN_VOID();
-}
-
-/* retry_dead_letters(projection, aggregate_id): how many; of the session's tenant, or of all that the caller sees */
-Datum
-dugong_retry_dead_letters(PG_FUNCTION_ARGS)
-{
-	static SavedPlan set_due = {
-		.sql = "UPDATE dugong.parked_aggregates SET retry_at = pg_catalog.clock_timestamp(), attempts = 0 "
-		"WHERE projection OPERATOR(pg_catalog.=) $1 AND ($2 IS NULL OR aggregate_id OPERATOR(pg_catalog.=) $2) "
-		"AND ($3 IS NULL OR tenant_id OPERATOR(pg_catalog.=) ANY ($3))",
-		.nargs = 3,
-		.argtypes = {TEXTOID, UUIDOID, TEXTARRAYOID}
-	};
-	static SavedPlan revive = {
-		.sql = "UPDATE dugong.deliveries SET dead = false, attempts = 0, consumer = NULL "
-		"WHERE subscription OPERATOR(pg_catalog.=) $1 AND dead AND ($2 IS NULL OR aggregate_id OPERATOR(pg_catalog.=) $2) "
-		"AND ($3 IS NULL OR tenant_id OPERATOR(pg_catalog.=) ANY ($3))",
-		.nargs = 3,
-		.argtypes = {TEXTOID, UUIDOID, TEXTARRAYOID}
-	};
-	Projection *projection = own_projection(fcinfo);
-	Datum		values[3] = {CStringGetTextDatum(projection->name), PG_GETARG_DATUM(1)};
-	bool		nulls[3] = {false, PG_ARGISNULL(1)};
-	int64		count;
-
-	values[2] = tenants_meant(&nulls[2]);
-	count = execute_as_owner(projection->kind == KIND_SUBSCRIPTION ? &revive : &set_due, values, nulls);
-	has_more_to_do(projection, count);
-	PG_RETURN_INT64(count);
-}
-
-/* discard_dead_letter(projection, aggregate_id, tenant_id): how many; of a subscription, events */
-Datum
-dugong_discard_dead_letter(PG_FUNCTION_ARGS)
-{
-	static SavedPlan delete_parked = {
-		.sql = "DELETE FROM dugong.parked_aggregates WHERE projection OPERATOR(pg_catalog.=) $1 "
-		"AND aggregate_id OPERATOR(pg_catalog.=) $2 AND tenant_id OPERATOR(pg_catalog.=) $3",
-		.nargs = 3,
-		.argtypes = {TEXTOID, UUIDOID, TEXTOID}
-	};
-	static SavedPlan delete_dead = {
-		.sql = "DELETE FROM dugong.deliveries d USING dugong.deliveries b WHERE d.subscription OPERATOR(pg_catalog.=) $1 "
-		"AND d.aggregate_id OPERATOR(pg_catalog.=) $2 AND d.tenant_id OPERATOR(pg_catalog.=) $3 "
-		"AND b.subscription OPERATOR(pg_catalog.=) d.subscription AND b.aggregate_id OPERATOR(pg_catalog.=) d.aggregate_id "
-		"AND b.aggregate_type_id OPERATOR(pg_catalog.=) d.aggregate_type_id "
-		"AND b.tenant_id OPERATOR(pg_catalog.=) d.tenant_id AND b.dead AND d.position OPERATOR(pg_catalog.>=) b.position",
-		.nargs = 3,
-		.argtypes = {TEXTOID, UUIDOID, TEXTOID}
-	};
-	Projection *projection = own_projection(fcinfo);
-	Datum		values[3];
-
-	values[0] = CStringGetTextDatum(projection->name);
-	values[1] = UUIDPGetDatum(arg_needed_uuid(fcinfo, 1, "aggregate id"));
-	values[2] = PointerGetDatum(tenant_argument(fcinfo, 2));
-	PG_RETURN_INT64(execute_as_owner(projection->kind == KIND_SUBSCRIPTION ? &delete_dead : &delete_parked, values, NULL));
 }

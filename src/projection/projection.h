@@ -7,6 +7,7 @@
 
 #include "postgres.h"
 
+#include "fmgr.h"
 #include "nodes/pg_list.h"
 #include "storage/lock.h"
 #include "store/aggregate_type.h"
@@ -65,6 +66,7 @@ extern bool projections_are_inline(int32 type_id);
 extern LOCKTAG projection_lock_tag(const char *name);
 extern bool projection_lock(const char *name, bool wait);
 extern bool projection_is_locked(const char *name);
+extern Projection *projection_own(FunctionCallInfo fcinfo);
 extern void projection_stop(const char *name);
 extern int64 projection_fingerprint(const Projection *projection);
 extern const char *projection_kind_name(ProjectionKind kind);
