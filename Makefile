@@ -88,11 +88,14 @@ $(OBJS) $(OBJS:.o=.bc): $(HDRS)
 $(DATA_built): $(addprefix src/sql/,$(SQL_PARTS)) dugong.control
 	cat $(filter %.sql,$^) > $@
 
-.PHONY: test demo bench bench-full format dist
+.PHONY: test test-long demo bench bench-full format dist
 
 # See test/README.md
 test:
 	@test/harness/test.sh
+
+test-long:
+	@test/harness/test.sh long
 
 demo:
 	@examples/demo.sh

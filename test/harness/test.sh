@@ -1,12 +1,38 @@
 #!/usr/bin/env bash
-# make test: builds the extension and runs its tests in a sandbox.  See test/README.md.
+# make test: builds the extension and runs its tests in a sandbox.  make test-long ("test.sh long"): the same in its long form,
+# and what takes long only; its output is kept in test/results.  See test/README.md.
 set -euo pipefail
 
 # shellcheck source=test/harness/cluster.sh
 . "$(dirname "$0")/cluster.sh"
 # shellcheck disable=SC2034
 SANDBOX_PACKAGES=(valgrind)
+checkout=$(realpath "$(dirname "$0")/../..")
+
+sandbox_fill() {
+	git -C "$checkout" describe --always --dirty >"$SANDBOX/revision" 2>/dev/null || true
+}
+
+# The output of a long run becomes a file of the checkout, named after the day
+sandbox_take() {
+	local file
+	file=$checkout/test/results/$(date +%F)-long.log
+	if [[ -s $SANDBOX/long.log ]]; then
+		[[ ! -e $file ]] || file=$checkout/test/results/$(date +%F-%H%M%S)-long.log
+		install -D -m 644 "$SANDBOX/long.log" "$file"
+		echo "stored as $file"
+	fi
+}
+
+parts="regress pgtap isolation fault tap"
+if [[ ${1:-} == long ]]; then
+	export DUGONG_LONG=1
+fi
 sandbox "$@"
+if [[ -n $DUGONG_LONG ]]; then
+	exec > >(tee "$SANDBOX/long.log") 2>&1
+	printf 'dugong %s, PostgreSQL %s, %s, %s\n' "$(cat "$SANDBOX/revision")" "$PG_MAJOR" "$(uname -sm)" "$(date '+%F %T %Z')"
+fi
 
 names=()   # the tests of the current part
 summary=() # a line for each step
@@ -126,7 +152,7 @@ run_tap() {
 }
 
 set +e # a failed step is counted, and the next one runs
-for part in ${ONLY:-regress pgtap isolation fault tap}; do
+for part in ${ONLY:-$parts}; do
 	case $part in
 		regress)
 			find_tests sql .sql || continue

@@ -9,7 +9,7 @@ use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
-our @EXPORT = qw(new_server worker_pid wait_for_worker wait_for_equality is_equal_to_fold is_caught_up uuid);
+our @EXPORT = qw(new_server worker_pid wait_for_worker wait_for_equality is_equal_to_fold is_caught_up uuid sized figure);
 
 # A started server with these lines in its configuration.
 sub new_server
@@ -23,6 +23,21 @@ sub new_server
 	$node->append_conf('postgresql.conf', "$_\n") foreach @conf;
 	$node->start;
 	return $node;
+}
+
+# How much: less in "make test", more in "make test-long".
+sub sized
+{
+	my ($short, $long) = @_;
+	return $ENV{DUGONG_LONG} ? $long : $short;
+}
+
+# Tells what was measured: it stands in the log of a long run.
+sub figure
+{
+	my ($text) = @_;
+	$ENV{DUGONG_LONG} ? diag($text) : note($text);
+	return;
 }
 
 # The n-th uuid of a kind.
