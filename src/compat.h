@@ -22,6 +22,11 @@
 #error "dugong needs PostgreSQL 15 or later"
 #endif
 
+/* 18 has it as a word that stands first. */
+#if PG_VERSION_NUM < 180000
+#define pg_noreturn pg_attribute_noreturn()
+#endif
+
 /* The process of a virtual transaction id, or NULL; and its local transaction id. */
 #if PG_VERSION_NUM >= 170000
 #define vxid_get_proc(vxid) ProcNumberGetProc((vxid).procNumber)
@@ -131,6 +136,11 @@ typedef bool UpdatedIndexes;
 #define table_ownercheck(oid, role) pg_class_ownercheck(oid, role)
 #define function_aclcheck(oid, role) pg_proc_aclcheck(oid, role, ACL_EXECUTE)
 #define type_aclcheck(oid, role) pg_type_aclcheck(oid, role, ACL_USAGE)
+#endif
+
+/* 16 tells membership from the right to become a role. */
+#if PG_VERSION_NUM < 160000
+#define check_can_set_role(member, role) check_is_member_of_role(member, role)
 #endif
 
 /* 16 made the last argument an error-saving node. */

@@ -16,6 +16,7 @@
 #include "catalog/pg_language.h"
 #include "catalog/pg_proc.h"
 #include "catalog/pg_type.h"
+#include "compat.h"
 #include "parser/parse_agg.h"
 #include "store/domain_event.h"
 #include "utils/builtins.h"
@@ -29,7 +30,7 @@
 /* Folds that a session keeps. */
 #define MAX_IDLE 16
 
-static void pg_attribute_noreturn()
+pg_noreturn static void
 report_unusable(Oid oid, const char *why)
 {
 	ereport(ERROR,

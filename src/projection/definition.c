@@ -159,7 +159,7 @@ oid_argument(FunctionCallInfo fcinfo, int number)
 	return PG_ARGISNULL(number) ? InvalidOid : PG_GETARG_OID(number);
 }
 
-static void pg_attribute_noreturn()
+pg_noreturn static void
 report_kind(void)
 {
 	ereport(ERROR,

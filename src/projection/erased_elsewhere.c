@@ -11,6 +11,7 @@
 #include "access/table.h"
 #include "access/xact.h"
 #include "catalog/pg_type.h"
+#include "compat.h"
 #include "projection/erased_elsewhere.h"
 #include "projection/erasing.h"
 #include "store/erasure.h"
@@ -23,7 +24,7 @@
 #include "util/ids.h"
 #include "util/jsonb_fields.h"
 
-static void pg_attribute_noreturn()
+pg_noreturn static void
 report_payload(void)
 {
 	ereport(ERROR,

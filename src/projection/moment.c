@@ -19,6 +19,7 @@
 #include "postgres.h"
 
 #include "catalog/pg_type.h"
+#include "compat.h"
 #include "miscadmin.h"
 #include "projection/moment.h"
 #include "storage/latch.h"
@@ -167,7 +168,7 @@ blockers(const Moment *moment)
 	return names;
 }
 
-static void pg_attribute_noreturn()
+pg_noreturn static void
 report_blockers(const Moment *moment)
 {
 	char	   *names = blockers(moment);

@@ -96,7 +96,7 @@ waits_for_us(const char *projection)
 	return found;
 }
 
-static void pg_attribute_noreturn()
+pg_noreturn static void
 report_own_transaction(const char *detail)
 {
 	ereport(ERROR,

@@ -14,6 +14,7 @@
 
 #include "access/tableam.h"
 #include "access/xact.h"
+#include "compat.h"
 #include "errors.h"
 #include "store/append_condition.h"
 #include "store/horizon.h"
@@ -38,7 +39,7 @@ append_condition_make(AppendCondition *condition, Jsonb *items, text *tenant_id,
 	condition->after_position = after_position;
 }
 
-static void pg_attribute_noreturn()
+pg_noreturn static void
 report_violation(const AppendCondition *condition, const TagTerm *term, LogScan *event, int64 position)
 {
 	bool		isnull;

@@ -21,6 +21,7 @@
 #include "catalog/pg_class.h"
 #include "commands/event_trigger.h"
 #include "commands/trigger.h"
+#include "compat.h"
 #include "errors.h"
 #include "fmgr.h"
 #include "guc.h"
@@ -65,7 +66,7 @@ is_permitted(const TriggerData *trigger)
 }
 
 /* What the trigger keeps: the log, or the record of erasures. */
-static void pg_attribute_noreturn()
+pg_noreturn static void
 report_append_only(const TriggerData *trigger)
 {
 	if (strcmp(RelationGetRelationName(trigger->tg_relation), "erasure_log") == 0)

@@ -69,7 +69,7 @@ path_name(const Path *path)
 	return psprintf("Field \"%s\"", buf.data);
 }
 
-static void pg_attribute_noreturn()
+pg_noreturn static void
 report_misfit(const Path *path, const char *what)
 {
 	/* payload_check() adds what does not fit what */
@@ -97,7 +97,7 @@ json_kind(const JsonbValue *value)
 	}
 }
 
-static void pg_attribute_noreturn()
+pg_noreturn static void
 report_kind(const Path *path, const char *wanted, const JsonbValue *value)
 {
 	report_misfit(path, psprintf("must be %s, but is %s", wanted, json_kind(value)));

@@ -17,6 +17,7 @@
 #include "access/table.h"
 #include "catalog/pg_type.h"
 #include "commands/trigger.h"
+#include "compat.h"
 #include "store/aggregate_type.h"
 #include "store/append.h"
 #include "store/context.h"
@@ -159,7 +160,7 @@ pick_columns(Jsonb *row, TupleDesc desc, const bool *wanted)
 	return JsonbValueToJsonb(pushJsonbValue(&state, WJB_END_OBJECT, NULL));
 }
 
-static void pg_attribute_noreturn()
+pg_noreturn static void
 report_null_key(void)
 {
 	ereport(ERROR,

@@ -12,6 +12,7 @@
  */
 #include "postgres.h"
 
+#include "compat.h"
 #include "miscadmin.h"
 #include "store/event_tag.h"
 #include "store/tag_query.h"
@@ -31,7 +32,7 @@ typedef struct QueryItem
 	char	   *values[MAX_ITEM_TAGS];
 } QueryItem;
 
-static void pg_attribute_noreturn()
+pg_noreturn static void
 report_item(const char *what)
 {
 	ereport(ERROR,

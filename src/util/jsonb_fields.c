@@ -4,6 +4,7 @@
  */
 #include "postgres.h"
 
+#include "compat.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
 #include "util/jsonb_fields.h"
@@ -103,7 +104,7 @@ jsonb_field_number(Jsonb *object, const char *key)
 	return value.val.numeric;
 }
 
-static void pg_attribute_noreturn()
+pg_noreturn static void
 report_kind(const char *key, const char *wanted)
 {
 	ereport(ERROR,
