@@ -156,8 +156,10 @@ SELECT n FROM total;
 RESET dugong.batch_size;
 
 -- What fails in a reset fails all
+\set SHOW_CONTEXT never
 CREATE OR REPLACE FUNCTION total_reset() RETURNS void LANGUAGE sql AS 'UPDATE total SET n = 1 / 0';
 CALL dugong.rebuild_projection('total');
+\set SHOW_CONTEXT errors
 SELECT n FROM total;
 SELECT lag_events FROM dugong.projection_status WHERE projection = 'total';
 SELECT projection, phase FROM dugong.rebuild_progress;
