@@ -56,6 +56,8 @@ endif
 
 PG_CPPFLAGS = -I$(srcdir)/src
 PG_CFLAGS = -Wall -Wextra -Wno-unused-parameter
+# The server's flags and headers are made for its own compiler
+PG_CFLAGS += $(if $(findstring clang,$(CC)),-Wno-unknown-warning-option -Wno-ignored-optimization-argument -Wno-ignored-attributes)
 
 ifdef WERROR
 PG_CFLAGS += -Werror
@@ -88,7 +90,7 @@ $(OBJS) $(OBJS:.o=.bc): $(HDRS)
 $(DATA_built): $(addprefix src/sql/,$(SQL_PARTS)) dugong.control
 	cat $(filter %.sql,$^) > $@
 
-.PHONY: test test-long demo bench bench-full format dist
+.PHONY: test test-long test-matrix lint demo bench bench-full format dist
 
 # See test/README.md
 test:
@@ -96,6 +98,13 @@ test:
 
 test-long:
 	@test/harness/test.sh long
+
+test-matrix:
+	@test/harness/matrix.sh
+
+# What another compiler and static analysis say; see .clang-tidy
+lint:
+	@test/harness/lint.sh
 
 demo:
 	@examples/demo.sh

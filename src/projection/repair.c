@@ -142,7 +142,7 @@ repair_some(const Projection *projection, Relation log, HeapTuple *tuples, int c
 		if (!has_key[i])
 			continue;
 		key->type_id = linitial_int(projection->type_ids);
-		key->id = *DatumGetUUIDP(id);
+		key->id = *DatumGetUUIDP(id);	/* NOLINT: nulls tells that it is not null */
 		key->tenant_id = DatumGetTextPP(tenant);
 		repair.count++;
 	}

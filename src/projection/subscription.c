@@ -220,7 +220,7 @@ dugong_fetch_events(PG_FUNCTION_ARGS)
 	char	   *name = arg_needed_name(fcinfo, 0, "subscription");
 	int			limit = DatumGetInt32(arg_needed(fcinfo, 1, "max_events"));
 	text	   *consumer = consumer_argument(fcinfo, 2) ? PG_GETARG_TEXT_PP(2) : NULL;
-	const Projection *subscription = find_subscription(name);
+	const Projection *subscription;
 	Oid			caller = GetUserId();
 	int			given = 0;
 	Identity	before;
@@ -231,6 +231,7 @@ dugong_fetch_events(PG_FUNCTION_ARGS)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("max_events must be greater than zero")));
+	(void) find_subscription(name);
 	if (!projection_lock(name, false))
 		return (Datum) 0;
 	subscription = find_subscription(name);

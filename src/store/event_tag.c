@@ -335,7 +335,6 @@ static void
 collect(Collection *collection, JsonbContainer *container, int depth)
 {
 	JsonbIterator *iterator;
-	JsonbIteratorToken token;
 	JsonbValue	value;
 
 	check_stack_depth();
@@ -343,7 +342,7 @@ collect(Collection *collection, JsonbContainer *container, int depth)
 	{
 		iterator = JsonbIteratorInit(container);
 		(void) JsonbIteratorNext(&iterator, &value, true);
-		while ((token = JsonbIteratorNext(&iterator, &value, true)) == WJB_ELEM)
+		while (JsonbIteratorNext(&iterator, &value, true) == WJB_ELEM)
 			collect_value(collection, &value, depth);
 	}
 	else if (getKeyJsonValueFromContainer(container, collection->path->keys[depth],

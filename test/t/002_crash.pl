@@ -166,7 +166,8 @@ run_round(2, 'server killed', sub {
 
 # The last events before a crash are projected after it, by the first append.
 $node->safe_psql('shop', "SELECT bank_deposit('" . uuid(1, 1) . "', 2)");
-$node->restart('immediate');
+$node->stop('immediate');
+$node->start;
 $node->safe_psql('shop', "SELECT bank_deposit('" . uuid(1, 2) . "', 2)");
 wait_for_equality($node, 'shop', 'an event just before a crash is projected');
 

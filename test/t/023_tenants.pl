@@ -81,8 +81,9 @@ foreach my $how ('text', 'parallel')
 }
 
 # Parallel workers ask for themselves
+my $parallel = $node->pg_version >= 16 ? 'debug_parallel_query' : 'force_parallel_mode';
 is(sql('db', <<~SQL), "1\n1", 'in a parallel query');
-	SET force_parallel_mode = on; SET parallel_setup_cost = 0; SET parallel_tuple_cost = 0; SET min_parallel_table_scan_size = 0;
+	SET $parallel = on; SET parallel_setup_cost = 0; SET parallel_tuple_cost = 0; SET min_parallel_table_scan_size = 0;
 	SET ROLE bound;
 	SELECT count(*) FROM dugong.domain_events;
 	SELECT count(*) FROM dugong.event_log;
