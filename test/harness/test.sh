@@ -7,21 +7,23 @@ set -euo pipefail
 . "$(dirname "$0")/cluster.sh"
 # shellcheck disable=SC2034
 SANDBOX_PACKAGES=(valgrind)
+[[ -z ${COVERAGE:-} ]] || SANDBOX_PACKAGES+=(lcov)
 checkout=$(realpath "$(dirname "$0")/../..")
 
 sandbox_fill() {
 	git -C "$checkout" describe --always --dirty >"$SANDBOX/revision" 2>/dev/null || true
 }
 
-# The output of a long run becomes a file of the checkout, named after the day
+# The output of a long run, and what was covered, become files of the checkout, named after the day
 sandbox_take() {
-	local file
-	file=$checkout/test/results/$(date +%F)-long.log
-	if [[ -s $SANDBOX/long.log ]]; then
-		[[ ! -e $file ]] || file=$checkout/test/results/$(date +%F-%H%M%S)-long.log
-		install -D -m 644 "$SANDBOX/long.log" "$file"
+	local kind file
+	for kind in long coverage; do
+		[[ -s $SANDBOX/$kind.log ]] || continue
+		file=$checkout/test/results/$(date +%F)-$kind.log
+		[[ ! -e $file ]] || file=$checkout/test/results/$(date +%F-%H%M%S)-$kind.log
+		install -D -m 644 "$SANDBOX/$kind.log" "$file"
 		echo "stored as $file"
-	fi
+	done
 }
 
 parts="regress pgtap isolation fault tap"
@@ -114,6 +116,18 @@ use() {
 	enter "$1"
 }
 
+# What the tests have run of src, by lines and functions; processes that were killed have not told.  KEEP=1 keeps coverage.info,
+# which names the lines.
+report_coverage() {
+	enter normal
+	lcov --quiet --capture --no-external --directory src --output-file coverage.info 2>/dev/null
+	{
+		printf 'dugong %s, PostgreSQL %s, %s\n' "$(cat "$SANDBOX/revision")" "$PG_MAJOR" "$(date '+%F %T %Z')"
+		lcov --list coverage.info | sed "s|$PWD/||"
+	} >"$SANDBOX/coverage.log"
+	tail -n 1 "$SANDBOX/coverage.log"
+}
+
 summarize() {
 	printf '\n== summary\n'
 	printf '%s\n' "${summary[@]:-no test ran}"
@@ -191,4 +205,5 @@ for part in ${ONLY:-$parts}; do
 			;;
 	esac
 done
+[[ -z $COVERAGE ]] || report_coverage
 summarize
