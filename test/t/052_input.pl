@@ -62,13 +62,17 @@ my @functions = map {
 	SQL
 cmp_ok(scalar @functions, '>', 60, 'functions are found');
 
+my @settings = split /\n/, $node->safe_psql('shop', "LOAD 'dugong'; SELECT name FROM pg_settings WHERE name LIKE 'dugong.%' AND context IN ('user', 'superuser') ORDER BY 1");
+
 # Most of them are taken back, and always what would leave nothing to call the others on
 my $script = "SET client_min_messages = error;\nSET statement_timeout = '400ms';\n";
 foreach (1 .. $steps)
 {
 	my $function = one_of(@functions);
-	my $stays = rand() < 0.15 && $function->{name} !~ /drop_|erase_|stop_|alter_|discard_|isolation/;
-	$script .= $stays ? call_of($function) . "\n" : 'BEGIN; ' . call_of($function) . " ROLLBACK;\n";
+	my $call = rand() < 0.05 ? insert_of() : call_of($function);
+	my $setting = rand() < 0.1 ? setting_of(one_of(@settings)) : '';
+	my $stays = rand() < 0.15 && !$setting && $call =~ /^(SELECT|CALL)/ && $function->{name} !~ /drop_|erase_|stop_|alter_|discard_|isolation/;
+	$script .= $stays ? "$call\n" : "BEGIN; $setting$call ROLLBACK;\n";
 }
 utf8::encode($script);
 

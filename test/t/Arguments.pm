@@ -7,7 +7,7 @@ use warnings;
 use Exporter 'import';
 use Dugong;
 
-our @EXPORT = qw(argument_of call_of random_jsonb quote one_of);
+our @EXPORT = qw(call_of insert_of setting_of quote one_of);
 
 sub one_of { return $_[ int rand @_ ]; }
 
@@ -176,6 +176,29 @@ sub call_of
 	}
 	my $call = "$function->{name}(" . join(', ', @given) . ')';
 	return { p => 'CALL', a => 'SELECT' , f => 'SELECT * FROM'}->{ $function->{kind} } . " $call;";
+}
+
+# An append, or a restore, by plain SQL
+sub insert_of
+{
+	my %column = (aggregate_id => 'uuid', type => 'text');
+	my %others = (id => 'uuid', tenant_id => 'text', sequence_number => 'bigint', version => 'integer', payload => 'jsonb', '"timestamp"' => 'timestamp with time zone', correlation_id => 'uuid',
+		triggered_by_event_id => 'uuid', triggered_by_user_id => 'text', metadata => 'jsonb', position => 'bigint');
+	my $view = rand() < 0.5;
+
+	# A restore brings all that is needed
+	$column{$_} = $others{$_} foreach $view ? () : ('id', 'tenant_id', 'sequence_number', 'version', '"timestamp"', 'position'), map { one_of(sort keys %others) } 0 .. rand 4;
+	my @names = sort keys %column;
+	my @values = map { $likely{$_} && rand() < 0.6 ? $likely{$_}->() : argument_of($column{$_}) } @names;
+	return $view ? 'INSERT INTO dugong.domain_events (aggregate_type, ' . join(', ', @names) . ') VALUES (' . join(', ', $type->(), @values) . ');'
+	  : 'INSERT INTO dugong.event_log (aggregate_type_id, ' . join(', ', @names) . ') SELECT ' . join(', ', 't.id', @values) . " FROM dugong.aggregate_types() t WHERE t.name = 'Thing';";
+}
+
+# A setting of the session, until the transaction ends
+sub setting_of
+{
+	my ($name) = @_;
+	return "SET LOCAL $name = " . quote(one_of(random_jsonb(2), one_of(@texts, @uuids, @ints, @times))) . '; ';
 }
 
 1;
