@@ -14,7 +14,7 @@ use Test::More;
 use Things;
 
 my $seed = $ENV{DUGONG_SEED} || 20261124;
-my $steps = $ENV{DUGONG_STEPS} || sized(6000, 100_000);
+my $steps = $ENV{DUGONG_STEPS} || sized(5000, 100_000);
 
 srand $seed;
 note("seed $seed, $steps calls");
