@@ -33,6 +33,9 @@
 /* Bytes that a notification's payload stays below; async.c does not show it. */
 #define PAYLOAD_LIMIT (BLCKSZ - NAMEDATALEN - 128)
 
+/* Bytes of an event, as it is in memory, whose text is certainly longer: jsonb takes four times its text's room at most. */
+#define MAX_EVENT (8 * PAYLOAD_LIMIT)
+
 typedef struct Message
 {
 	dlist_node	node;
@@ -62,15 +65,24 @@ to_message_oid(void)
 	return LookupFuncName(list_make2(makeString("dugong"), makeString("to_message")), 1, &argument, false);
 }
 
-static void
+/*
+ * Writes the message; false if it does not fit into a notification.  An event
+ * that is far too large is not made a message: one of nearly 256 MB cannot be.
+ */
+static bool
 write_message(StringInfo payload, HeapTuple tuple, Relation log)
 {
 	LogRow		row;
+	Datum		event;
 	Jsonb	   *message;
 
 	log_row_from_tuple(&row, tuple, RelationGetDescr(log));
-	message = DatumGetJsonbP(OidFunctionCall1(to_message_oid(), domain_event_of_row(&row)));
+	event = domain_event_of_row(&row);
+	if (HeapTupleHeaderGetDatumLength(DatumGetHeapTupleHeader(event)) > MAX_EVENT)
+		return false;
+	message = DatumGetJsonbP(OidFunctionCall1(to_message_oid(), event));
 	(void) JsonbToCString(payload, &message->root, VARSIZE(message));
+	return payload->len < PAYLOAD_LIMIT;
 }
 
 static void
@@ -101,8 +113,7 @@ message_note(const AggregateType *type, HeapTuple tuple, Relation log, int64 pos
 	context = AllocSetContextCreate(CurrentMemoryContext, "dugong message", ALLOCSET_DEFAULT_SIZES);
 	old = MemoryContextSwitchTo(context);
 	initStringInfo(&payload);
-	write_message(&payload, tuple, log);
-	if (payload.len >= PAYLOAD_LIMIT)
+	if (!write_message(&payload, tuple, log))
 	{
 		resetStringInfo(&payload);
 		message_summary(&payload, "aggregateType", text_to_cstring(type->name), position, 1);

@@ -289,7 +289,10 @@ append_all(Import *import)
 	{
 		MemoryContext old = MemoryContextSwitchTo(context);
 
+		/* A commit has taken the call's snapshot: what is stored out of line may be touched under one only. */
+		PushActiveSnapshot(GetTransactionSnapshot());
 		more = append_batch(import);
+		PopActiveSnapshot();
 		import_save(import, !more);
 		MemoryContextSwitchTo(old);
 		MemoryContextReset(context);

@@ -54,7 +54,7 @@ is_container(const Node *statement)
 {
 	return IsA(statement, CallStmt) || IsA(statement, DoStmt) || IsA(statement, ExecuteStmt) ||
 		IsA(statement, CopyStmt) ||
-		(IsA(statement, ExplainStmt) && castNode(Query, castNode(ExplainStmt, statement)->query)->commandType != CMD_UTILITY);
+		(IsA(statement, ExplainStmt) && ((const Query *) ((const ExplainStmt *) statement)->query)->commandType != CMD_UTILITY);
 }
 
 static void

@@ -294,10 +294,8 @@ dugong_event_assign(PG_FUNCTION_ARGS)
 	log_row_from_tuple(&row, trigger->tg_trigtuple, RelationGetDescr(log));
 	if (!log_row_isnull(&row, LOG_POSITION))
 	{
-		int64		position = DatumGetInt64(log_row_value(&row, LOG_POSITION));
-
-		if (!insert_is_running(position))
-			restore_accept(log, position);
+		if (!insert_is_running(DatumGetInt64(log_row_value(&row, LOG_POSITION))))
+			restore_accept(log, &row);
 		return PointerGetDatum(trigger->tg_trigtuple);
 	}
 

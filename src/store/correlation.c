@@ -119,7 +119,8 @@ search_brin(Search *search, Relation index)
 	IndexScanDesc scan = index_beginscan_bitmap_compat(index, search->snapshot, 1);
 	ScanKeyData key;
 
-	ScanKeyInit(&key, 1, equality_strategy(index), F_UUID_EQ, UUIDPGetDatum(search->id));
+	/* Not ScanKeyInit(), which assumes a collation: a BRIN index wants its own, and ids have none */
+	ScanKeyEntryInitialize(&key, 0, 1, equality_strategy(index), InvalidOid, InvalidOid, F_UUID_EQ, UUIDPGetDatum(search->id));
 	index_rescan(scan, &key, 1, NULL, 0);
 	index_getbitmap(scan, bitmap);
 	index_endscan(scan);

@@ -180,14 +180,19 @@ event_type_upcasts(int32 aggregate_type_id)
 	hash_seq_init(&seq, entries);
 	while ((entry = hash_seq_search(&seq)) != NULL)
 	{
-		for (int v = entry->type.lowest; entry->key.aggregate_type_id == aggregate_type_id && v <= entry->type.current; v++)
+		const EventType *type = &entry->type;
+
+		if (entry->key.aggregate_type_id != aggregate_type_id)
+			continue;
+		/* Counted from 0: the last version may be the greatest number that there is */
+		for (int i = 0; i <= type->current - type->lowest; i++)
 		{
-			const EventVersion *version = &entry->type.versions[v - entry->type.lowest];
+			const char *upcast = type->versions[i].upcast;
 			DeclaredUpcast *declared = palloc(sizeof(DeclaredUpcast));
 
 			declared->type = pnstrdup(entry->key.name, entry->key.length);
-			declared->version = v;
-			declared->upcast = version->upcast ? pstrdup(version->upcast) : NULL;
+			declared->version = type->lowest + i;
+			declared->upcast = upcast ? pstrdup(upcast) : NULL;
 			upcasts = lappend(upcasts, declared);
 		}
 	}

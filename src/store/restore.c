@@ -26,6 +26,9 @@
 #include "utils/snapmgr.h"
 #include "util/plan.h"
 
+/* Of positions and sequence numbers: those that are drawn later lie above, and there must be room for them. */
+#define MAX_RESTORED (PG_INT64_MAX / 2)
+
 static struct
 {
 	bool		active;			/* this transaction has restored a row */
@@ -58,23 +61,34 @@ read_floor(void)
 	return isnull ? 0 : floor;
 }
 
+static void
+check_number(const LogRow *row, LogColumn column, const char *name)
+{
+	int64		number = DatumGetInt64(log_row_value(row, column));
+
+	if (!log_row_isnull(row, column) && (number <= 0 || number > MAX_RESTORED))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("%s of a domain event must be from 1 to " INT64_FORMAT, name, MAX_RESTORED)));
+}
+
 /*
- * Takes a row at a position of its own choice.
+ * Takes a row that brings its position.
  *
- * Errors: 42501 unless by the log's owner, 22023 for a position that no
- * sequence gives, 55000 at or below a checkpoint.
+ * Errors: 42501 unless by the log's owner, 22023 for numbers that leave no
+ * room, 55000 at or below a checkpoint.
  */
 void
-restore_accept(Relation log, int64 position)
+restore_accept(Relation log, const LogRow *row)
 {
+	int64		position = DatumGetInt64(log_row_value(row, LOG_POSITION));
+
 	if (!has_privs_of_role(GetUserId(), log->rd_rel->relowner))
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 				 errmsg("only the owner of the event log may give a position")));
-	if (position <= 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("position of a domain event must be greater than zero")));
+	check_number(row, LOG_POSITION, "position");
+	check_number(row, LOG_SEQUENCE_NUMBER, "sequence number");
 
 	LockRelationOid(dugong_relid("checkpoints"), ShareLock);
 	if (!state.active || state.subid != GetCurrentSubTransactionId())

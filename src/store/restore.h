@@ -7,10 +7,11 @@
 
 #include "postgres.h"
 
+#include "store/log.h"
 #include "utils/rel.h"
 
 extern void restore_init(void);
-extern void restore_accept(Relation log, int64 position);
+extern void restore_accept(Relation log, const LogRow *row);
 extern void restore_finish(void);
 extern void restore_floor_moved(void);
 extern bool restore_in_progress(void);

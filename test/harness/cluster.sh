@@ -67,14 +67,15 @@ sandbox_remove() {
 }
 
 # build NAME [VARIABLE=value...]: a copy of the sources, built with these variables of make, and
-# installed into a copy of PostgreSQL, whose programs find its files relative to themselves.
+# installed into a copy of PostgreSQL, whose programs find its files relative to themselves: of that
+# under SERVER_ROOT, or of the machine's.
 build() {
 	local name=$1 usr=$SANDBOX/$1/usr
 	shift
 	mkdir -p "$usr"/{lib,share}/postgresql "$usr/include"
-	cp -a "/usr/lib/postgresql/$PG_MAJOR" "$usr/lib/postgresql/"
-	cp -a "/usr/share/postgresql/$PG_MAJOR" "$usr/share/postgresql/"
-	cp -a /usr/include/postgresql "$usr/include/"
+	cp -a "${SERVER_ROOT:-}/usr/lib/postgresql/$PG_MAJOR" "$usr/lib/postgresql/"
+	cp -a "${SERVER_ROOT:-}/usr/share/postgresql/$PG_MAJOR" "$usr/share/postgresql/"
+	cp -a "${SERVER_ROOT:-}/usr/include/postgresql" "$usr/include/"
 	cp -a "$SANDBOX/src" "$usr/"
 	enter "$name"
 	make -s clean && make -s -j"$(nproc)" "$@" && make -s install "$@"
@@ -89,7 +90,7 @@ enter() {
 # cluster_start NAME [SETTING...]: a new cluster, with these lines in its postgresql.conf, which
 # psql connects to by default, and which ends with the calling (sub)shell.
 cluster_start() {
-	local directory=$SANDBOX/$1 data=$SANDBOX/$1/data
+	local directory=$SANDBOX/${CLUSTER_PREFIX:-}$1 data=$SANDBOX/${CLUSTER_PREFIX:-}$1/data
 	shift
 	mkdir "$directory"
 	initdb -D "$data" --username=postgres --auth=trust --encoding=UTF8 --locale=C --no-sync \

@@ -10,8 +10,24 @@ SANDBOX_PACKAGES=(valgrind)
 [[ -z ${COVERAGE:-} ]] || SANDBOX_PACKAGES+=(lcov)
 checkout=$(realpath "$(dirname "$0")/../..")
 
+parts="regress pgtap isolation fault tap"
+if [[ ${1:-} == long ]]; then
+	export DUGONG_LONG=1
+	parts+=" sanitizer"
+fi
+wants_sanitizer() {
+	[[ " ${ONLY:-$parts} " == *" sanitizer "* ]]
+}
+if wants_sanitizer; then
+	SANDBOX_PACKAGES+=(bzip2 libicu-dev pkg-config sqlsmith)
+fi
+
 sandbox_fill() {
 	git -C "$checkout" describe --always --dirty >"$SANDBOX/revision" 2>/dev/null || true
+	if wants_sanitizer; then
+		cp -a "$("$checkout/test/harness/sanitizer.sh" "$PG_MAJOR")" "$SANDBOX/server"
+		cp -n "/usr/share/postgresql/$PG_MAJOR/extension"/pgtap* "$SANDBOX/server/usr/share/postgresql/$PG_MAJOR/extension"
+	fi
 }
 
 # The output of a long run, and what was covered, become files of the checkout, named after the day
@@ -26,10 +42,6 @@ sandbox_take() {
 	done
 }
 
-parts="regress pgtap isolation fault tap"
-if [[ ${1:-} == long ]]; then
-	export DUGONG_LONG=1
-fi
 sandbox "$@"
 if [[ -n $DUGONG_LONG ]]; then
 	exec > >(tee "$SANDBOX/long.log") 2>&1
@@ -108,7 +120,7 @@ step() {
 # use NAME [VARIABLE=value...]: go to that build, made when first asked for.
 use() {
 	if [[ ! -d $SANDBOX/$1 ]]; then
-		step "build $1" build "$@" WERROR=1 || {
+		step "build $1" build "$@" || {
 			summarize
 			exit 1
 		}
@@ -165,39 +177,83 @@ run_tap() {
 	make -s installcheck REGRESS= ISOLATION= PROVE_TESTS="${names[*]/%/.pl}" "${@:2}"
 }
 
+# Somebody who may call everything and owns nothing makes up statements: for some time, then so many of a seed
+run_sqlsmith() {
+	local dsn seconds=60 statements=1000 seed=$RANDOM
+	if [[ -n $DUGONG_LONG ]]; then
+		seconds=1800 statements=20000
+	fi
+	cluster_start sqlsmith "${server_settings[@]}"
+	psql -X -q -v ON_ERROR_STOP=1 -f test/memory/sqlsmith.sql >/dev/null
+	dsn="host=$PGHOST dbname=smith user=smith"
+	echo "seed $seed for $seconds s, then $statements statements of seed ${DUGONG_SEED:-20261124}"
+	timeout "$seconds" sqlsmith --target="$dsn" --seed="$seed" >/dev/null 2>&1 || (($? == 124))
+	sqlsmith --target="$dsn" --seed="${DUGONG_SEED:-20261124}" --max-queries="$statements" >/dev/null 2>&1
+	psql -X -q -v ON_ERROR_STOP=1 -d smith -c "SELECT bank_open_account('after', 1)" -c "CALL dugong.wait_for_projection('bank_account', '60 s')" >/dev/null
+	echo "ok 1 - sqlsmith; $(grep -c STATEMENT: "$SANDBOX/sanitized_sqlsmith/server.log") statements were refused"
+}
+
+# See test/t/Reports.pm
+check_reports() {
+	local found
+	found=$(perl -Itest/t -MReports -e 'print reports(@ARGV)' "$SANDBOX"/sanitized_*/server.log tmp_check/log/*.log)
+	printf '%s\n' "$found"
+	[[ -z $found ]]
+	echo "ok 1 - no reports"
+}
+
+# Everything that runs much of the C code, in a build with assertions and sanitizers
+run_sanitizer() {
+	local tap="001_worker 007_projections 011_projections 012_workers 014_subscriptions 017_mode 021_erasure 022_import 023_tenants 024_proof 025_append_conditions 052_input 053_large"
+	export SERVER_ROOT=$SANDBOX/server CLUSTER_PREFIX=sanitized_
+	# Memory that is still in use at the end is PostgreSQL's habit
+	export ASAN_OPTIONS=detect_leaks=0:abort_on_error=1 UBSAN_OPTIONS=print_stacktrace=1
+	server_settings+=("log_error_verbosity = verbose")
+	use sanitizer
+	find_tests sql .sql && step "pg_regress, sanitizers" run_regress plain
+	find_tests test/pgtap .sql && step "pgTAP, sanitizers" run_pgtap
+	find_tests test/isolation/specs .spec && step "isolation, sanitizers" run_isolation test/isolation
+	TESTS=${TESTS:-$tap} find_tests test/t .pl && DUGONG_LONG='' step "TAP, sanitizers" run_tap test/t
+	[[ -n $TESTS && " $TESTS " != *" sqlsmith "* ]] || step "sqlsmith, sanitizers" run_sqlsmith
+	step "reports" check_reports
+}
+
 set +e # a failed step is counted, and the next one runs
 for part in ${ONLY:-$parts}; do
 	case $part in
 		regress)
 			find_tests sql .sql || continue
-			use normal
+			use normal WERROR=1
 			step "pg_regress" run_regress plain
 			step "pg_regress, preloaded" run_regress preloaded "shared_preload_libraries = dugong"
 			;;
 		pgtap)
 			find_tests test/pgtap .sql || continue
-			use normal
+			use normal WERROR=1
 			step "pgTAP" run_pgtap
 			;;
 		isolation)
 			find_tests test/isolation/specs .spec || continue
-			use normal
+			use normal WERROR=1
 			step "isolation" run_isolation test/isolation
 			;;
 		fault)
 			if find_tests test/fault/specs .spec; then
-				use fault FAULT_POINTS=1 with_llvm=no
+				use fault FAULT_POINTS=1 WERROR=1 with_llvm=no
 				step "isolation, fault points" run_isolation test/fault FAULT_POINTS=1
 			fi
 			if find_tests test/fault/t .pl; then
-				use fault FAULT_POINTS=1 with_llvm=no
+				use fault FAULT_POINTS=1 WERROR=1 with_llvm=no
 				step "TAP, fault points" run_tap test/fault/t FAULT_POINTS=1
 			fi
 			;;
 		tap)
 			find_tests test/t .pl || continue
-			use normal
+			use normal WERROR=1
 			step "TAP" run_tap test/t
+			;;
+		sanitizer)
+			run_sanitizer
 			;;
 		*)
 			echo "there is no part $part" >&2

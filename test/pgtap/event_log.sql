@@ -177,6 +177,8 @@ SELECT is((bank_deposit('f0000000-0000-4000-8000-00000000000f', 1)).balance, 7::
 SELECT is((SELECT max(position) FROM dugong.event_log), (:last + 1001)::bigint, 'behind the restored positions');
 SELECT throws_ok(pg_temp.restore(:last + 1000, 9), '23505', NULL, 'a position is unique');
 SELECT throws_ok(pg_temp.restore(0, 9), '22023', NULL, 'a position is greater than zero');
+SELECT throws_ok(pg_temp.restore(9223372036854775807, 9), '22023', NULL, 'and leaves room for those that are drawn');
+SELECT throws_ok(pg_temp.restore(:last + 2000, 9223372036854775807), '22023', NULL, 'and so does a sequence number');
 CALL dugong.run_projections();
 SELECT is((SELECT max(position) FROM dugong.checkpoints), (:last + 1001)::bigint, 'the projection has handled all');
 SELECT throws_ok(pg_temp.restore(:last + 1001, 9), '55000', NULL, 'refused at the checkpoint');

@@ -73,5 +73,13 @@ DROP FUNCTION to_v2;
 SELECT results_eq($$ SELECT failed, sqlstate::text FROM dugong.check_event_types() WHERE type = 'ItemAdded' AND version = 1 $$, $$ VALUES (3::bigint, '42883') $$, 'an upcast that is gone');
 SELECT lives_ok($$ SELECT count(*) FROM dugong.domain_events WHERE type = 'ItemAdded' AND position > 0 $$, 'who does not look at payloads does not need upcasts');
 
+-- The greatest version that there is has no next one
+SELECT dugong.create_aggregate_type('Last', fold => 'dugong.row_fold(dugong.domain_event)');
+SELECT dugong.create_event_type('Last', 'Made', 2147483646);
+SELECT dugong.create_event_type('Last', 'Made', 2147483647, upcast => 'to_v3(jsonb)');
+SELECT dugong.append_event('Last', pg_temp.id('c'), 'Made', '{"new": {"a": 1}}', version => 2147483646);
+SELECT results_eq($$ SELECT version FROM dugong.domain_events WHERE aggregate_type = 'Last' $$, 'VALUES (2147483647)', 'upcast to the greatest version');
+SELECT lives_ok($$ SELECT dugong.take_snapshot('Last', pg_temp.id('c')) $$, 'and what is made of it is stored with its fingerprint');
+
 SELECT * FROM finish();
 ROLLBACK;

@@ -9,7 +9,7 @@ use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
-our @EXPORT = qw(new_server worker_pid wait_for_worker wait_for_equality is_equal_to_fold is_caught_up uuid sized figure);
+our @EXPORT = qw(new_server worker_pid wait_for_worker wait_for_equality is_equal_to_fold is_caught_up uuid sized is_sanitized figure);
 
 # A started server with these lines in its configuration.
 sub new_server
@@ -31,6 +31,9 @@ sub sized
 	my ($short, $long) = @_;
 	return $ENV{DUGONG_LONG} ? $long : $short;
 }
+
+# Does the server run with sanitizers?  What it takes of memory and time means nothing then.
+sub is_sanitized { return exists $ENV{ASAN_OPTIONS}; }
 
 # Tells what was measured: it stands in the log of a long run.
 sub figure
