@@ -133,6 +133,13 @@ typedef bool UpdatedIndexes;
 #define type_aclcheck(oid, role) pg_type_aclcheck(oid, role, ACL_USAGE)
 #endif
 
+/* 16 tells SET ROLE from having the rights; what was asked before is the former. */
+#if PG_VERSION_NUM >= 160000
+#define check_is_member_of_role_compat(member, role) check_can_set_role(member, role)
+#else
+#define check_is_member_of_role_compat(member, role) check_is_member_of_role(member, role)
+#endif
+
 /* 16 made the last argument an error-saving node. */
 #if PG_VERSION_NUM >= 160000
 #define parse_type_string(string, type, typmod) (void) parseTypeString(string, type, typmod, NULL)

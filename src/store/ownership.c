@@ -8,6 +8,7 @@
 #include "postgres.h"
 
 #include "access/xact.h"
+#include "compat.h"
 #include "miscadmin.h"
 #include "store/log.h"
 #include "store/ownership.h"
@@ -47,7 +48,7 @@ owner_argument(FunctionCallInfo fcinfo, int number)
 {
 	if (PG_ARGISNULL(number))
 		return NULL;
-	check_is_member_of_role(GetUserId(), PG_GETARG_OID(number));
+	check_is_member_of_role_compat(GetUserId(), PG_GETARG_OID(number));
 	return GetUserNameFromId(PG_GETARG_OID(number), false);
 }
 
