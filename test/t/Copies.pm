@@ -11,19 +11,26 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 use Things;
 
-our @EXPORT = qw(create_everything contents difference mend_everything finish_import start_load finish_load);
+our @EXPORT = qw(create_everything contents difference mend_everything finish_import start_script start_load finish_load);
 
 my $poisoned = 7;
 my ($erased, $shortened, $cart, $blocked) = map { uuid(2, $_) } 1 .. 4;
 
-# Appenders in the background, each with a script of so many transactions; returns the sessions.
+# A script for psql in the background.
+sub start_script
+{
+	my ($node, $db, $name, $script) = @_;
+	my $file = PostgreSQL::Test::Utils::tempdir() . "/$name";
+
+	PostgreSQL::Test::Utils::append_to_file($file, $script);
+	return IPC::Run::start([ 'psql', '-Xq', '-d', $node->connstr($db), '-f', $file ], '>', "$file.out", '2>', "$file.err");
+}
+
+# Appenders, each with a script of so many transactions; returns the sessions.
 sub start_load
 {
 	my ($node, $db, $name, $clients, $transactions, $things) = @_;
-	return map {
-		my $script = load_script("$name.$_", $transactions, $things // 20);
-		IPC::Run::start([ 'psql', '-Xq', '-d', $node->connstr($db) ], '<', \$script, '>', \my $out, '2>', \my $err)
-	} 1 .. $clients;
+	return map { start_script($node, $db, "$name.$_", load_script("$name.$_", $transactions, $things // 20)) } 1 .. $clients;
 }
 
 sub finish_load { $_->finish foreach @_; return; }

@@ -1,12 +1,29 @@
 -- From 0.1.0 to 0.2.0
 \echo Use "ALTER EXTENSION dugong UPDATE" to load this file. \quit
 
--- Before all others: who has appended goes on to what is altered below, and is waited for here.
-LOCK TABLE dugong.event_log IN ACCESS EXCLUSIVE MODE;
-
 -- Who may create functions in the extension's schema must not get any into what is created here, which is the owner's: one that fits
 -- its arguments better than PostgreSQL's would be called.  What is to be in that schema says so.
 SET LOCAL search_path = pg_catalog, pg_temp;
+
+-- Before anything else, what is altered below.  Who is at work takes these locks in orders of his own, and may want more of them: so this never
+-- waits long for one while it holds others, gives all up, and begins again.
+DO LANGUAGE plpgsql $$
+DECLARE
+    before text := current_setting('lock_timeout');
+BEGIN
+    LOOP
+        BEGIN
+            SET LOCAL lock_timeout = '100ms';
+            LOCK TABLE dugong.projections, dugong.aggregate_snapshots, dugong.parked_aggregates, dugong.projection_failures, dugong.stopped_workers,
+                dugong.deliveries, dugong.snapshots, dugong.dead_letters, dugong.projection_status, dugong.rebuild_progress, dugong.consumed_messages,
+                dugong.subscription_status, dugong.outstanding_events, dugong.aggregates, dugong.domain_events IN ACCESS EXCLUSIVE MODE;
+            EXIT;
+        EXCEPTION WHEN lock_not_available OR deadlock_detected THEN
+            PERFORM pg_sleep(0.1);
+        END;
+    END LOOP;
+    PERFORM set_config('lock_timeout', before, true);
+END $$;
 
 -- 0.1.0 was not careful there: what could call such a function is made anew.  Its owner is the extension's.
 CREATE OR REPLACE FUNCTION dugong.aggregate_type_id(origin text, name text) RETURNS int
