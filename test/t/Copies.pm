@@ -11,8 +11,9 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 use Things;
 
-our @EXPORT = qw(create_everything contents difference mend_everything finish_import start_script start_load finish_load);
+our @EXPORT = qw(create_everything contents difference mend_everything finish_import start_script output_of start_load finish_load);
 
+my $directory;
 my $poisoned = 7;
 my ($erased, $shortened, $cart, $blocked) = map { uuid(2, $_) } 1 .. 4;
 
@@ -20,11 +21,15 @@ my ($erased, $shortened, $cart, $blocked) = map { uuid(2, $_) } 1 .. 4;
 sub start_script
 {
 	my ($node, $db, $name, $script) = @_;
-	my $file = PostgreSQL::Test::Utils::tempdir() . "/$name";
+	$directory //= PostgreSQL::Test::Utils::tempdir();
+	my $file = "$directory/$name";
 
 	PostgreSQL::Test::Utils::append_to_file($file, $script);
 	return IPC::Run::start([ 'psql', '-Xq', '-d', $node->connstr($db), '-f', $file ], '>', "$file.out", '2>', "$file.err");
 }
+
+# What such a script has said so far.
+sub output_of { my $name = shift; return slurp_file("$directory/$name.out"); }
 
 # Appenders, each with a script of so many transactions; returns the sessions.
 sub start_load
