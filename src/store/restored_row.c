@@ -4,8 +4,7 @@
  *
  * A dump leaves out what the install script inserts, unless somebody has
  * altered it.  Then the altered row comes, and takes the place of the other.
- * Only an INSERT or COPY of the table's owner does so: dugong's own functions,
- * which act as somebody for a while, find the name in use, as of any other row.
+ * dugong's own functions do not come so far: they refuse a name in use.
  */
 #include "postgres.h"
 
@@ -65,8 +64,7 @@ dugong_replace_installed(PG_FUNCTION_ARGS)
 		ereport(ERROR,
 				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
 				 errmsg("function must be called as the trigger of a table of the registry")));
-	if (!InLocalUserIdChange() &&
-		has_privs_of_role(GetUserId(), trigger->tg_relation->rd_rel->relowner))
+	if (has_privs_of_role(GetUserId(), trigger->tg_relation->rd_rel->relowner))
 		delete_same(trigger->tg_relation, trigger->tg_trigtuple);
 	return PointerGetDatum(trigger->tg_trigtuple);
 }
