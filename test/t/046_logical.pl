@@ -130,6 +130,14 @@ ok($subscriber->poll_query_until('shop', "SELECT apply_error_count > 0 FROM pg_s
 subscriber("SELECT dugong.create_aggregate_type('Late', external => true)");
 same_everywhere('resumed');
 
+# An event of the subscriber's own, where the publisher's next one belongs
+subscriber(append_thing(1));
+publisher(append_thing(1));
+ok($subscriber->poll_query_until('shop', "SELECT count(*) = 1 FROM pg_stat_subscription_stats WHERE subname = 'log' AND apply_error_count > " . subscriber("SELECT apply_error_count FROM pg_stat_subscription_stats WHERE subname = 'log'")),
+	'an event of its own stops the subscription');
+like(slurp_file($subscriber->logfile), qr/is not at the expected sequence number/, 'and says why');
+subscriber('DROP SUBSCRIPTION log');
+
 # All tables, as they are: a copy in which no worker works, until it stands on its own
 publisher('ALTER TABLE counters REPLICA IDENTITY FULL');
 publisher('CREATE PUBLICATION everything FOR ALL TABLES');
