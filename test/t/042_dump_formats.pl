@@ -9,7 +9,7 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 use Things;
 
-my $node = new_server('main', "shared_preload_libraries = 'dugong'", "dugong.poll_interval = '200ms'", 'max_prepared_transactions = 20', 'dugong.max_attempts = 2',
+my $node = new_server('main', "shared_preload_libraries = 'dugong'", "dugong.poll_interval = '200ms'", 'max_prepared_transactions = 20', 'dugong.max_attempts = 2', "deadlock_timeout = '100ms'",
 	"dugong.retry_pause = '10ms'", "log_min_messages = warning");
 my $dir = PostgreSQL::Test::Utils::tempdir();
 

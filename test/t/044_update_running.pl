@@ -83,7 +83,7 @@ is(sql('before', q{SELECT string_agg(DISTINCT proname, ' ') FROM pg_proc JOIN pg
 	'', "every function of $old is called");
 my ($rc, $out, $err) = $node->psql('before', $calls, on_error_stop => 1, on_error_die => 0);
 is($rc, 0, "each works with the new library") or diag($err);
-finish_load(start_load($node, 'before', 'before', 3, sized(60, 500)));
+finish_load(start_load($node, 'before', 'before', 3, sized(60, 500), 200));
 wait_for_things($node, 'before', "$old, with the new library");
 wait_for_equality($node, 'before', 'the bank, too');
 
@@ -110,7 +110,7 @@ foreach my $n (1 .. sized(2, 20))
 	my $seen = $sessions[2]->query_safe('SELECT count(*) FROM dugong.read_events()');
 	$sessions[2]->query_safe('COMMIT');
 
-	my @load = start_load($node, $db, $db, 2, 60);
+	my @load = start_load($node, $db, $db, 2, 60, 200);
 	my @steady = map { start_script($node, $db, "$db.steady$_", "SET application_name = 'steady';\n" . join "\n", map { append_thing(1 + $_ % 200) } 1 .. 30_000) } 1 .. 2;
 	$node->poll_query_until($db, 'SELECT count(*) > 100 FROM dugong.event_log') or die 'no load';
 	my $begin = time;

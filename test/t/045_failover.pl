@@ -15,7 +15,7 @@ my $clients = 8;
 my $primary = PostgreSQL::Test::Cluster->new('primary');
 $primary->init(allows_streaming => 1, has_archiving => 1);
 $primary->append_conf('postgresql.conf', "$_\n") foreach "shared_preload_libraries = 'dugong'", "dugong.poll_interval = '200ms'", 'max_worker_processes = 24',
-  'max_prepared_transactions = 20', 'wal_log_hints = on', 'wal_keep_size = 256MB', 'log_min_messages = warning', 'log_statement = none';
+  'max_prepared_transactions = 20', "deadlock_timeout = '100ms'", 'wal_log_hints = on', 'wal_keep_size = 256MB', 'log_min_messages = warning', 'log_statement = none';
 $primary->start;
 $primary->safe_psql('postgres', 'CREATE DATABASE shop');
 $primary->safe_psql('shop', 'CREATE EXTENSION dugong');

@@ -14,7 +14,7 @@ my $seed = $ENV{DUGONG_SEED} || int rand 1_000_000;
 srand $seed;
 note("DUGONG_SEED=$seed");
 
-my @conf = ("shared_preload_libraries = 'dugong'", "dugong.poll_interval = '200ms'", 'max_prepared_transactions = 20', 'wal_level = logical', 'max_wal_senders = 10', 'max_replication_slots = 10',
+my @conf = ("shared_preload_libraries = 'dugong'", "dugong.poll_interval = '200ms'", 'max_prepared_transactions = 20', "deadlock_timeout = '100ms'", 'wal_level = logical', 'max_wal_senders = 10', 'max_replication_slots = 10',
 	'restart_after_crash = on', 'wal_retrieve_retry_interval = 100ms', 'log_statement = none', 'log_min_messages = warning');
 my $publisher = new_server('publisher', @conf, 'logical_decoding_work_mem = 64kB', 'fsync = on');
 my $subscriber = new_server('subscriber', @conf, 'fsync = on');
