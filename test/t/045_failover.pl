@@ -150,8 +150,9 @@ foreach my $target ($ENV{DUGONG_LONG} ? sort keys %targets : 'name')
 {
 	my $copy = PostgreSQL::Test::Cluster->new("pitr_$target");
 
+	# Its timeline is nobody else's
 	$copy->init_from_backup($primary, 'middle', has_restoring => 1, standby => 0);
-	$copy->append_conf('postgresql.conf', "recovery_target_$target = '$targets{$target}'\nrecovery_target_action = promote\n");
+	$copy->append_conf('postgresql.conf', "recovery_target_$target = '$targets{$target}'\nrecovery_target_action = promote\nrecovery_target_timeline = current\narchive_mode = off\n");
 	$copy->start;
 	$copy->poll_query_until('postgres', 'SELECT NOT pg_is_in_recovery()') or die 'no recovery';
 	cmp_ok(scalar_of($copy, 'SELECT count(*) FROM dugong.event_log'), '<', scalar_of($primary, 'SELECT count(*) FROM dugong.event_log'), "$target: in the middle");
