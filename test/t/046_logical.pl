@@ -5,6 +5,7 @@ use warnings;
 use lib 'test/t';
 use Copies;
 use Dugong;
+use List::Util qw(shuffle);
 use PostgreSQL::Test::Utils;
 use Test::More;
 use Things;
@@ -101,10 +102,10 @@ my @troubles = (
 	sub { subscriber('ALTER SUBSCRIPTION log DISABLE'); subscriber('ALTER SUBSCRIPTION log ENABLE'); },
 );
 my $n = 0;
-@load = start_load($publisher, 'shop', 'third', 3, sized(150, 2500));
+@load = start_load($publisher, 'shop', 'third', 3, sized(80, 2500));
 foreach my $round (1 .. sized(1, 12))
 {
-	foreach my $trouble (sort { rand() <=> 0.5 } @troubles)
+	foreach my $trouble ((shuffle @troubles)[0 .. sized(2, $#troubles)])
 	{
 		my @new = map { 100 + 10 * $n + $_ } 1 .. 10;
 
