@@ -25,13 +25,11 @@
 
 #include <sys/stat.h>
 
-#include "access/table.h"
 #include "access/xact.h"
 #include "broker/listen.h"
 #include "broker/wake.h"
 #include "catalog/pg_database.h"
 #include "commands/extension.h"
-#include "commands/trigger.h"
 #include "compat.h"
 #include "common/relpath.h"
 #include "guc.h"
@@ -48,6 +46,7 @@
 #include "storage/ipc.h"
 #include "storage/latch.h"
 #include "storage/proc.h"
+#include "store/guard.h"
 #include "store/home.h"
 #include "store/horizon.h"
 #include "store/log.h"
@@ -138,31 +137,6 @@ database_is_ordinary(void)
 	return ordinary;
 }
 
-/*
- * Warns of a trigger of the log that no longer fires always: ENABLE TRIGGER
- * ALL, which pg_restore --disable-triggers issues, makes it an ordinary one.
- */
-static void
-check_guards(void)
-{
-	static const char *const guards[] = {"event_assign", "event_mark", "refuse_change"};
-	Relation	log = log_open(AccessShareLock);
-	int			ntriggers = log->trigdesc ? log->trigdesc->numtriggers : 0;
-
-	for (int i = 0; i < ntriggers; i++)
-	{
-		Trigger    *trigger = &log->trigdesc->triggers[i];
-
-		for (size_t j = 0; j < lengthof(guards); j++)
-			if (strcmp(trigger->tgname, guards[j]) == 0 &&
-				trigger->tgenabled != TRIGGER_FIRES_ALWAYS)
-				ereport(WARNING,
-						(errmsg("trigger \"%s\" of the event log is not always enabled", guards[j]),
-						 errhint("Execute ALTER TABLE dugong.event_log ENABLE ALWAYS TRIGGER %s.", guards[j])));
-	}
-	table_close(log, AccessShareLock);
-}
-
 /* Returns false if there is nothing to do in this database. */
 static bool
 prepare_work(void)
@@ -173,11 +147,7 @@ prepare_work(void)
 	proceed = dugong_max_workers > me.number && database_is_ordinary() &&
 		OidIsValid(get_extension_oid("dugong", true)) && log_exists() && !workers_are_stopped();
 	if (proceed)
-	{
-		if (me.number == 0)
-			check_guards();
 		listen_to(WORKER_CHANNEL);
-	}
 	activity_commit();
 	return proceed;
 }
@@ -335,6 +305,8 @@ list_work(List **chosen, MemoryContext context)
 		else
 		{
 			listen_to(WORKER_CHANNEL);
+			if (me.number == 0)
+				guard_check();
 			launch_others(list_length(projections));
 			*chosen = choose_tasks(projections, context);
 			next_retry = parked_next_retry();

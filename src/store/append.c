@@ -139,7 +139,7 @@ check_row(const LogRow *row, Source source)
 	if (log_row_isnull(row, LOG_TYPE))
 		report_null("type");
 	type = aggregate_type_get(DatumGetInt32(log_row_value(row, LOG_AGGREGATE_TYPE_ID)));
-	if (type->external && source == SOURCE_USER)
+	if (type->external && source == SOURCE_USER && !IsLogicalWorker())
 		ereport(ERROR,
 				(errcode(ERRCODE_DUGONG_OTHER_ORIGIN),
 				 errmsg("aggregate type \"%s\" belongs to origin \"%s\"",
@@ -299,7 +299,9 @@ dugong_event_assign(PG_FUNCTION_ARGS)
 		return PointerGetDatum(trigger->tg_trigtuple);
 	}
 
-	context_fill(&row);
+	/* What a subscriber gets is as it was published. */
+	if (!IsLogicalWorker())
+		context_fill(&row);
 	/* What follows is told to nobody but who may write to the tenant. */
 	(void) tenant_require(DatumGetTextPP(log_row_value(&row, LOG_TENANT_ID)));
 	check_row(&row, SOURCE_USER);

@@ -30,6 +30,7 @@
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
+#include "util/relation_change.h"
 
 PG_FUNCTION_INFO_V1(dugong_refuse_change);
 PG_FUNCTION_INFO_V1(dugong_guard_drop);
@@ -41,6 +42,9 @@ static object_access_hook_type next_object_access_hook;
  * turn to go, its schema may be gone, and with it the name.
  */
 static Oid	guarded_log;
+
+/* The log whose triggers were looked at, and have not changed since; by the one who looks. */
+static Oid	checked_log;
 
 /* Will the next UPDATE of the log be dugong's own? */
 static bool permitted;
@@ -157,9 +161,48 @@ object_access(ObjectAccessType access, Oid class, Oid object, int subobject, voi
 				 errhint("To delete all events for good, execute SET dugong.allow_drop = on first.")));
 }
 
+/*
+ * Warns of a trigger of the log that no longer fires always: ENABLE TRIGGER
+ * ALL, which pg_restore --disable-triggers issues, makes it an ordinary one.
+ * Looks again when the table has changed.
+ */
+void
+guard_check(void)
+{
+	static const char *const guards[] = {"event_assign", "event_mark", "inline_projections", "refuse_change"};
+	Relation	log;
+	int			ntriggers;
+
+	if (OidIsValid(checked_log))
+		return;
+	log = log_open(AccessShareLock);
+	ntriggers = log->trigdesc ? log->trigdesc->numtriggers : 0;
+	for (int i = 0; i < ntriggers; i++)
+	{
+		Trigger    *trigger = &log->trigdesc->triggers[i];
+
+		for (size_t j = 0; j < lengthof(guards); j++)
+			if (strcmp(trigger->tgname, guards[j]) == 0 &&
+				trigger->tgenabled != TRIGGER_FIRES_ALWAYS)
+				ereport(WARNING,
+						(errmsg("trigger \"%s\" of the event log is not always enabled", guards[j]),
+						 errhint("Execute ALTER TABLE dugong.event_log ENABLE ALWAYS TRIGGER %s.", guards[j])));
+	}
+	checked_log = RelationGetRelid(log);
+	table_close(log, AccessShareLock);
+}
+
+static void
+on_relation(void *arg, Oid relid)
+{
+	if (relid == InvalidOid || relid == checked_log)
+		checked_log = InvalidOid;
+}
+
 void
 guard_init(void)
 {
+	relation_change_hear(on_relation, NULL);
 	next_object_access_hook = object_access_hook;
 	object_access_hook = object_access;
 }

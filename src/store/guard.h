@@ -10,6 +10,7 @@
 #include "util/plan.h"
 
 extern void guard_init(void);
+extern void guard_check(void);
 extern uint64 guard_execute(SavedPlan *statement, Datum *values);
 
 #endif							/* DUGONG_GUARD_H */

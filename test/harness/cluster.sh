@@ -33,7 +33,7 @@ sandbox() {
 	# In the background, so that a signal to us is handled at once, and as a group to be signalled
 	setsid "${user[@]}" env -i --default-signal -C "$SANDBOX/src" \
 		SANDBOX="$SANDBOX" TMPDIR="$SANDBOX/tmp" HOME="$SANDBOX" PATH="$PATH" LANG=C.UTF-8 NODE_PATH="${NODE_PATH:-}" \
-		PG_MAJOR="$PG_MAJOR" ONLY="${ONLY:-}" TESTS="${TESTS:-}" COVERAGE="${COVERAGE:-}" DUGONG_LONG="${DUGONG_LONG:-}" \
+		PG_MAJOR="$PG_MAJOR" PG_OLD_MAJOR="${PG_OLD_MAJOR:-}" ONLY="${ONLY:-}" TESTS="${TESTS:-}" COVERAGE="${COVERAGE:-}" DUGONG_LONG="${DUGONG_LONG:-}" \
 		DUGONG_SEED="${DUGONG_SEED:-}" DUGONG_STEPS="${DUGONG_STEPS:-}" DUGONG_ROUNDS="${DUGONG_ROUNDS:-}" DUGONG_WAKE_SECONDS="${DUGONG_WAKE_SECONDS:-}" \
 		bash "$script" "$@" </dev/null &
 	child=$!

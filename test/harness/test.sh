@@ -8,6 +8,9 @@ set -euo pipefail
 # shellcheck disable=SC2034
 SANDBOX_PACKAGES=(valgrind)
 [[ -z ${COVERAGE:-} ]] || SANDBOX_PACKAGES+=(lcov)
+if [[ -n ${PG_OLD_MAJOR:-} ]]; then
+	SANDBOX_PACKAGES+=("postgresql-$PG_OLD_MAJOR" "postgresql-server-dev-$PG_OLD_MAJOR")
+fi
 checkout=$(realpath "$(dirname "$0")/../..")
 
 parts="regress pgtap isolation fault tap"
@@ -140,6 +143,18 @@ report_coverage() {
 	tail -n 1 "$SANDBOX/coverage.log"
 }
 
+build_old() {
+	PG_MAJOR=$PG_OLD_MAJOR
+	build old with_llvm=no
+}
+
+# use_old: build for PG_OLD_MAJOR, too, if it is set: test/t/043_pg_upgrade.pl upgrades from there.
+use_old() {
+	[[ -n $PG_OLD_MAJOR ]] || return 0
+	step "build for PostgreSQL $PG_OLD_MAJOR" build_old
+	export DUGONG_OLD_BINDIR=$SANDBOX/old/usr/lib/postgresql/$PG_OLD_MAJOR/bin
+}
+
 summarize() {
 	printf '\n== summary\n'
 	printf '%s\n' "${summary[@]:-no test ran}"
@@ -250,6 +265,8 @@ for part in ${ONLY:-$parts}; do
 		tap)
 			find_tests test/t .pl || continue
 			use normal WERROR=1
+			use normal
+			use_old
 			step "TAP" run_tap test/t
 			;;
 		sanitizer)

@@ -230,6 +230,7 @@ CREATE TEMP TABLE attempts AS SELECT * FROM (VALUES
     ('dugong.refuse_change()', NULL, NULL),
     ('dugong.refuse_projected_type()', NULL, NULL),
     ('dugong.registry_changed()', NULL, NULL),
+    ('dugong.replace_installed()', NULL, NULL),
     ('dugong.release(text,uuid[],text)', 'changes', $$SELECT dugong.release('s', consumer => 'me')$$),
     ('dugong.resume_projection(text)', NULL, NULL),
     ('dugong.retry_dead_letters(text,uuid)', 'changes', $$SELECT dugong.retry_dead_letters('p')$$),

@@ -959,7 +959,7 @@ FROM (VALUES
     ('BEFORE', 'TRUNCATE', 'STATEMENT', 'one'), ('AFTER', 'TRUNCATE', 'STATEMENT', 'one'), ('INSTEAD OF', 'INSERT', 'ROW', 'one_view'), ('INSTEAD OF', 'DELETE', 'ROW', 'one_view'),
     ('BEFORE', 'DELETE', 'ROW', 'none'), ('BEFORE', 'INSERT', 'ROW', 'fourteen'), ('AFTER', 'INSERT', 'ROW', 'fourteen'), ('BEFORE', 'INSERT', 'ROW', 'twin'), ('AFTER', 'INSERT', 'ROW', 'twin'),
     ('INSTEAD OF', 'INSERT', 'ROW', 'fifteen'), ('INSTEAD OF', 'INSERT', 'ROW', 'twin_view')) AS place(timing, event, level, relation),
-    unnest(ARRAY['event_assign', 'event_mark', 'inline_projections', 'refuse_change', 'refuse_projected_type', 'registry_changed', 'domain_events_insert', 'append_row_event']) AS name
+    unnest(ARRAY['event_assign', 'event_mark', 'inline_projections', 'refuse_change', 'refuse_projected_type', 'registry_changed', 'replace_installed', 'domain_events_insert', 'append_row_event']) AS name
 WHERE NOT (name = 'append_row_event' AND timing = 'AFTER' AND level = 'ROW') AND NOT (name = 'registry_changed' AND timing = 'AFTER' AND level = 'STATEMENT');
 CREATE TABLE trespass.rows (a text, b trespass.cell);
 SELECT is(pg_temp.outcome('postgres', format('CREATE TRIGGER t AFTER INSERT ON trespass.rows FOR EACH ROW EXECUTE FUNCTION dugong.append_row_event(%s); INSERT INTO trespass.rows VALUES (%s)', arguments, value)),

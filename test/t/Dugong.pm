@@ -8,8 +8,9 @@ use Exporter 'import';
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
+use Time::HiRes qw(usleep);
 
-our @EXPORT = qw(new_server worker_pid wait_for_worker wait_for_equality is_equal_to_fold is_caught_up uuid sized is_sanitized figure);
+our @EXPORT = qw(new_server worker_pid wait_for_worker wait_for_server wait_for_equality is_equal_to_fold is_caught_up uuid sized is_sanitized figure);
 
 # A started server with these lines in its configuration.
 sub new_server
@@ -68,6 +69,21 @@ sub wait_for_worker
 		  . ' AND pid <> ' . ($other || 0))
 	  or die "no worker in $db";
 	return worker_pid($node, $db);
+}
+
+# Waits until a server one of whose processes was killed takes connections again.
+sub wait_for_server
+{
+	my ($node, $killed) = @_;
+	my $deadline = time + $PostgreSQL::Test::Utils::timeout_default;
+
+	usleep(1000) while kill 0, $killed;
+	while (system('pg_isready', '-q', '-d', $node->connstr('postgres')) != 0)
+	{
+		die $node->name . ' does not come back' if time > $deadline;
+		usleep(20_000);
+	}
+	return;
 }
 
 sub equality

@@ -46,6 +46,9 @@ CREATE TRIGGER changed
     AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON dugong.projections
     FOR EACH STATEMENT EXECUTE FUNCTION dugong.registry_changed();
 ALTER TABLE dugong.projections ENABLE ALWAYS TRIGGER changed;
+CREATE TRIGGER replace_installed BEFORE INSERT ON dugong.projections
+    FOR EACH ROW WHEN (NEW.name OPERATOR(pg_catalog.=) 'bank_account') EXECUTE FUNCTION dugong.replace_installed();
+ALTER TABLE dugong.projections ENABLE ALWAYS TRIGGER replace_installed;
 
 CREATE FUNCTION dugong.refuse_projected_type() RETURNS trigger
 LANGUAGE c AS 'MODULE_PATHNAME', 'dugong_refuse_projected_type';

@@ -1,12 +1,29 @@
 -- From 0.1.0 to 0.2.0
 \echo Use "ALTER EXTENSION dugong UPDATE" to load this file. \quit
 
--- Before all others: who has appended goes on to what is altered below, and is waited for here.
-LOCK TABLE dugong.event_log IN ACCESS EXCLUSIVE MODE;
-
 -- Who may create functions in the extension's schema must not get any into what is created here, which is the owner's: one that fits
 -- its arguments better than PostgreSQL's would be called.  What is to be in that schema says so.
 SET LOCAL search_path = pg_catalog, pg_temp;
+
+-- Before anything else, what is altered below.  Who is at work takes these locks in orders of his own, and may want more of them: so this never
+-- waits long for one while it holds others, gives all up, and begins again.
+DO LANGUAGE plpgsql $$
+DECLARE
+    before text := current_setting('lock_timeout');
+BEGIN
+    LOOP
+        BEGIN
+            SET LOCAL lock_timeout = '100ms';
+            LOCK TABLE dugong.projections, dugong.aggregate_snapshots, dugong.parked_aggregates, dugong.projection_failures, dugong.stopped_workers,
+                dugong.deliveries, dugong.snapshots, dugong.dead_letters, dugong.projection_status, dugong.rebuild_progress, dugong.consumed_messages,
+                dugong.subscription_status, dugong.outstanding_events, dugong.aggregates, dugong.domain_events IN ACCESS EXCLUSIVE MODE;
+            EXIT;
+        EXCEPTION WHEN lock_not_available OR deadlock_detected THEN
+            PERFORM pg_sleep(0.1);
+        END;
+    END LOOP;
+    PERFORM set_config('lock_timeout', before, true);
+END $$;
 
 -- 0.1.0 was not careful there: what could call such a function is made anew.  Its owner is the extension's.
 CREATE OR REPLACE FUNCTION dugong.aggregate_type_id(origin text, name text) RETURNS int
@@ -694,3 +711,25 @@ REVOKE ALL ON FUNCTION dugong.declare_tags(text, text, jsonb, text),
     dugong.read_events_matching(jsonb, bigint, int, boolean, text),
     dugong.append_event(name, uuid, text, jsonb, bigint, uuid, int, jsonb, uuid, uuid, text, timestamptz, jsonb, bigint, text, text),
     dugong.append_events(name, uuid, jsonb, bigint, jsonb, uuid, uuid, text, timestamptz, jsonb, bigint, text, text) FROM PUBLIC;
+
+-- What was altered of the bank's aggregate type and projection goes with a dump.
+CREATE FUNCTION dugong.replace_installed() RETURNS trigger
+LANGUAGE c AS 'MODULE_PATHNAME', 'dugong_replace_installed';
+COMMENT ON FUNCTION dugong.replace_installed() IS 'trigger: a row of a dump takes the place of one that CREATE EXTENSION has made';
+REVOKE ALL ON FUNCTION dugong.replace_installed() FROM PUBLIC;
+CREATE TRIGGER replace_installed BEFORE INSERT ON dugong.aggregate_types
+    FOR EACH ROW WHEN (NEW.origin OPERATOR(pg_catalog.=) 'BankingContext-AccountService' AND NEW.name OPERATOR(pg_catalog.=) 'BankAccount')
+    EXECUTE FUNCTION dugong.replace_installed();
+ALTER TABLE dugong.aggregate_types ENABLE ALWAYS TRIGGER replace_installed;
+CREATE TRIGGER replace_installed BEFORE INSERT ON dugong.projections
+    FOR EACH ROW WHEN (NEW.name OPERATOR(pg_catalog.=) 'bank_account') EXECUTE FUNCTION dugong.replace_installed();
+ALTER TABLE dugong.projections ENABLE ALWAYS TRIGGER replace_installed;
+SELECT pg_catalog.pg_extension_config_dump('dugong.aggregate_types',
+    $$WHERE NOT (origin = 'BankingContext-AccountService' AND name = 'BankAccount'
+        AND fold IS NOT DISTINCT FROM '@extschema@.bank_account_fold(dugong.domain_event)' AND search_path = 'pg_catalog, pg_temp'
+        AND depends_on IS NULL AND snapshot_interval IS NULL AND NOT strict AND NOT external
+        AND owner = (SELECT pg_catalog.pg_get_userbyid(extowner) FROM pg_catalog.pg_extension WHERE extname = 'dugong'))$$);
+SELECT pg_catalog.pg_extension_config_dump('dugong.projections',
+    $$WHERE NOT (name = 'bank_account' AND query_model IS NOT DISTINCT FROM '@extschema@.bank_account_query_model'
+        AND search_path = 'pg_catalog, pg_temp' AND types IS NULL AND mode = 'async' AND on_error = 'park' AND state = 'running' AND start_position = 0
+        AND owner = (SELECT pg_catalog.pg_get_userbyid(extowner) FROM pg_catalog.pg_extension WHERE extname = 'dugong'))$$);
