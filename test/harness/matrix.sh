@@ -1,14 +1,16 @@
 #!/usr/bin/env bash
 # make test-matrix: runs the tests on each major version of PostgreSQL that a release of Debian carries: here on that of this
 # release, and on the others in a minimal root of the release that has them, which is made once and kept in
-# ${XDG_CACHE_HOME:-~/.cache}/dugong.  MATRIX="trixie forky" runs some of them.  The output is kept in test/results, in a file
-# named after the day.
+# ${XDG_CACHE_HOME:-~/.cache}/dugong.  There, clusters of the oldest version are upgraded to the newer one.
+# MATRIX="trixie forky" runs some of them.  The output is kept in test/results, in a file named after the day.
 set -euo pipefail
 
 checkout=$(realpath "$(dirname "$0")/../..")
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/dugong
 here=$(. /etc/os-release && echo "$VERSION_CODENAME")
-releases=${MATRIX:-$here trixie forky}
+declare -A major=([bookworm]=15 [trixie]=17 [forky]=18)
+oldest=bookworm
+releases=${MATRIX:-bookworm trixie forky}
 
 if ((EUID != 0)); then
 	echo "$0: only root can make a root of another release: try sudo make test-matrix" >&2
@@ -33,6 +35,8 @@ root_make() {
 	}
 	# Of a mirror that is a snapshot, testing is soon out of date
 	echo 'Acquire::Check-Valid-Until "false";' >"$root.new/etc/apt/apt.conf.d/snapshot"
+	# The older PostgreSQL, as after an upgrade of Debian
+	[[ $release == "$oldest" ]] || echo "deb $mirror $oldest main" >"$root.new/etc/apt/sources.list.d/oldest.list"
 	mv "$root.new" "$root"
 }
 
@@ -60,13 +64,15 @@ root_run() {
 run() {
 	local release=$1
 	shift
-	printf '\n==== %s\n' "$release"
+	printf '\n==== PostgreSQL %s, %s\n' "${major[$release]}" "$release"
+	set -- PG_MAJOR="${major[$release]}" "$@"
 	if [[ $release == "$here" ]]; then
 		make -s -C "$checkout" test "$@"
-	else
-		root_make "$release"
-		root_run "$release" make -s test "$@"
+		return
 	fi
+	root_make "$release" || return
+	[[ $release == "$oldest" ]] || set -- PG_OLD_MAJOR="${major[$oldest]}" "$@"
+	root_run "$release" make -s test "$@"
 }
 
 log=$(mktemp)
