@@ -166,12 +166,6 @@ sub start_again
 	return;
 }
 
-sub wait_for_server
-{
-	$node->poll_query_until('postgres', 'SELECT true') or die 'the server does not come back';
-	return;
-}
-
 # Kills one of these processes, by a condition on pg_stat_activity.
 sub kill_process
 {
@@ -181,7 +175,7 @@ sub kill_process
 	return 0 if $pid eq '' || !kill 'KILL', $pid;
 	# The server has noticed
 	usleep(20_000);
-	wait_for_server();
+	wait_for_server($node);
 	return 1;
 }
 

@@ -8,8 +8,9 @@ use Exporter 'import';
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
+use Time::HiRes qw(usleep);
 
-our @EXPORT = qw(new_server worker_pid wait_for_worker wait_for_equality is_equal_to_fold is_caught_up uuid sized figure);
+our @EXPORT = qw(new_server worker_pid wait_for_worker wait_for_server wait_for_equality is_equal_to_fold is_caught_up uuid sized figure);
 
 # A started server with these lines in its configuration.
 sub new_server
@@ -53,6 +54,21 @@ sub worker_pid
 	my ($node, $db) = @_;
 	return $node->safe_psql('postgres',
 		"SELECT pid FROM pg_stat_activity WHERE backend_type = 'dugong worker' AND datname = '$db'");
+}
+
+# Waits until a server that has crashed takes connections.
+sub wait_for_server
+{
+	my ($node) = @_;
+	my $deadline = time + 60;
+
+	# While it does not, psql may end before it has read anything
+	until ((eval { $node->psql('postgres', 'SELECT 1') } // 1) == 0)
+	{
+		die 'the server does not come back' if time > $deadline;
+		usleep(20_000);
+	}
+	return;
 }
 
 # Waits until a worker, another than this one, has the database.

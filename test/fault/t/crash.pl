@@ -48,7 +48,7 @@ sub die_at
 	kill 'KILL', $pid or die;
 	# Both are told
 	send_sql($_, 'SELECT pg_sleep(1);')->() foreach $holder, $victim;
-	$node->poll_query_until('postgres', 'SELECT true') or die 'the server does not come back';
+	wait_for_server($node);
 	return $answer;
 }
 
