@@ -294,7 +294,7 @@ create_shop('loose', 'synchronous_commit = off');
 $load = start_load('loose', 0);
 my $vanished = 0;
 sql('loose', 'CHECKPOINT');
-foreach my $round (1 .. sized(2, 20))
+foreach my $round (1 .. sized(1, 20))
 {
 	my $what = 'all processes are killed';
 
