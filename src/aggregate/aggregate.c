@@ -17,6 +17,7 @@
 #include "store/append.h"
 #include "store/domain_event.h"
 #include "store/erasure.h"
+#include "store/stored_event.h"
 #include "utils/builtins.h"
 #include "utils/datum.h"
 #include "utils/memutils.h"
@@ -371,9 +372,25 @@ aggregate_build(Aggregate *aggregate, Relation log, const BuildLimit *limit, Sna
 	identity_restore(&before);
 }
 
+/* 40001 if there is an event that the transaction cannot see: it must not decide without it, lock or not. */
+static void
+require_last_seen(const Aggregate *aggregate, Relation log)
+{
+	Snapshot	snapshot;
+	AggregateHead head;
+
+	if (!IsolationUsesXactSnapshot())
+		return;
+	snapshot = snapshot_register_latest();
+	aggregate_head(log, &aggregate->key, aggregate->sequence_number, snapshot, &head);
+	UnregisterSnapshot(snapshot);
+	if (head.sequence_number != aggregate->sequence_number)
+		report_stale_snapshot();
+}
+
 /*
- * Builds the aggregate as a command sees it: what is committed now (READ
- * COMMITTED), or what the transaction sees, and its own events.
+ * Builds the aggregate as a command sees it: what is committed now, and its
+ * own events.  A transaction with an older snapshot is a serialization failure.
  */
 void
 aggregate_build_current(Aggregate *aggregate)
@@ -386,6 +403,7 @@ aggregate_build_current(Aggregate *aggregate)
 	snapshot = RegisterSnapshot(GetTransactionSnapshot());
 	aggregate_build(aggregate, log, NULL, snapshot);
 	UnregisterSnapshot(snapshot);
+	require_last_seen(aggregate, log);
 	table_close(log, NoLock);
 	aggregate->is_current = true;
 }

@@ -37,6 +37,7 @@
 #include "utils/syscache.h"
 #include "util/args.h"
 #include "util/attempt.h"
+#include "util/fault.h"
 #include "util/plan.h"
 
 PG_FUNCTION_INFO_V1(dugong_take_snapshot);
@@ -206,6 +207,7 @@ overwrite(const Aggregate *aggregate, bytea *state)
 	ExecStoreVirtualTuple(slot);
 	done = table_tuple_update(table, &tid, slot, GetCurrentCommandId(true), SnapshotAny, InvalidSnapshot,
 							  true, &failure, &mode, &updated) == TM_Ok;
+	fault_point("snapshot-row-is-written");
 	if (done && updated_indexes_any(updated))
 		insert_index_entry(table, slot);
 	ExecDropSingleTupleTableSlot(slot);

@@ -183,7 +183,10 @@ at_transaction_event(XactEvent event, void *arg)
 		case XACT_EVENT_COMMIT:
 		case XACT_EVENT_PREPARE:
 			if (appended && event == XACT_EVENT_COMMIT)
+			{
+				fault_point_without_wait("append-committed");
 				wake_workers();
+			}
 			if (wanted)
 				launch_if_due();
 			for (int i = 0; stop_wanted && i < nbusy_workers; i++)

@@ -46,6 +46,7 @@
 #include "utils/snapmgr.h"
 #include "util/args.h"
 #include "util/attempt.h"
+#include "util/fault.h"
 #include "util/identity.h"
 #include "util/ids.h"
 #include "util/plan.h"
@@ -694,6 +695,7 @@ rebuild_in_place(const char *name, bool atomic)
 		if (!atomic)
 		{
 			SPI_commit();
+			fault_point("rebuild-step-is-done");
 			if (attempt(run_batch, unconstify(char *, name)) != NULL)
 				SPI_rollback();
 			else

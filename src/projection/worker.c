@@ -277,7 +277,7 @@ nothing_new(void)
 	activity_commit();
 	for (int i = 0; nothing && i < in_flight.count; i++)
 		nothing = candidate_is_running(in_flight.xids[i]);
-	fault_point_of_worker("worker-has-looked");
+	fault_point_without_wait("worker-has-looked");
 	return nothing;
 }
 
@@ -403,7 +403,7 @@ show_marker(void)
 {
 	MemoryContext old;
 
-	fault_point_of_worker("worker-has-no-marker");
+	fault_point_without_wait("worker-has-no-marker");
 	wake_register(me.number);
 	activity_begin("dugong: starting");
 	old = MemoryContextSwitchTo(TopMemoryContext);
@@ -444,10 +444,10 @@ retire(Oid database, MemoryContext context)
 	LOCKTAG		tag = private_lock_tag(database, LOCK_WORKER, me.number);
 	bool		appenders;
 
-	fault_point_of_worker("worker-is-idle");
+	fault_point_without_wait("worker-is-idle");
 	wake_unregister(me.number);
 	LockRelease(&tag, ExclusiveLock, true);
-	fault_point_of_worker("worker-has-given-up");
+	fault_point_without_wait("worker-has-given-up");
 	StartTransactionCommand();
 	PushActiveSnapshot(GetTransactionSnapshot());
 	appenders = !OidIsValid(get_extension_oid("dugong", true)) ? false : log_has_appenders();
@@ -455,7 +455,7 @@ retire(Oid database, MemoryContext context)
 	CommitTransactionCommand();
 	if (!appenders && try_projections(context) < ROUND_BUSY && next_retry == DT_NOEND)
 	{
-		fault_point_of_worker("worker-ends");
+		fault_point_without_wait("worker-ends");
 		return true;
 	}
 
@@ -552,7 +552,7 @@ work(Oid database)
 				return ROUND_GONE;
 			if (is_unaware_appender_left())
 				due = Min(due, TimestampTzPlusMilliseconds(last_poll, TASK_MIN_PAUSE));
-			fault_point_of_worker("worker-has-polled");
+			fault_point_without_wait("worker-has-polled");
 			ResetLatch(MyLatch);
 			woken = round != ROUND_CAUGHT_UP || !nothing_new();
 			if (busy)

@@ -36,11 +36,11 @@ fault_point(const char *name)
 }
 
 /*
- * The same in a background worker, also outside of a transaction.  To wait for
- * a lock would reset the latch, which is what is tested.
+ * The same without waiting for the lock: outside of a transaction, after a
+ * commit, and where a wait would reset the latch that is tested.
  */
 void
-fault_point_of_worker(const char *name)
+fault_point_without_wait(const char *name)
 {
 	Datum		key = key_of(name);
 	char		activity[NAMEDATALEN];

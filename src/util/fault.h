@@ -11,10 +11,10 @@
 
 #ifdef DUGONG_FAULT_POINTS
 extern void fault_point(const char *name);
-extern void fault_point_of_worker(const char *name);
+extern void fault_point_without_wait(const char *name);
 #else
 #define fault_point(name) ((void) 0)
-#define fault_point_of_worker(name) ((void) 0)
+#define fault_point_without_wait(name) ((void) 0)
 #endif
 
 #endif							/* DUGONG_FAULT_H */

@@ -103,18 +103,6 @@ sub victim
 	return $kind;
 }
 
-sub wait_for_server
-{
-	my $deadline = time + 30;
-
-	while ($node->psql('postgres', 'SELECT 1') != 0)
-	{
-		die 'the server does not come back' if time > $deadline;
-		usleep(20_000);
-	}
-	return;
-}
-
 # What is wrong now goes on: prepared transactions end, what was set aside is tried again, rebuilds and pauses are over.
 sub calm_down
 {
@@ -151,7 +139,7 @@ sub run_round
 		SQL
 	$killed = victim();
 	finish_psql(@sessions);
-	wait_for_server();
+	wait_for_server($node);
 	calm_down();
 	$counts{$name}++;
 	return wait_for_things($node, 'shop', "round $round, $name" . ($killed && ", $killed killed"));

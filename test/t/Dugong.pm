@@ -59,6 +59,21 @@ sub worker_pid
 		"SELECT pid FROM pg_stat_activity WHERE backend_type = 'dugong worker' AND datname = '$db'");
 }
 
+# Waits until a server that has crashed takes connections.
+sub wait_for_server
+{
+	my ($node) = @_;
+	my $deadline = time + 60;
+
+	# While it does not, psql may end before it has read anything
+	until ((eval { $node->psql('postgres', 'SELECT 1') } // 1) == 0)
+	{
+		die 'the server does not come back' if time > $deadline;
+		usleep(20_000);
+	}
+	return;
+}
+
 # Waits until a worker, another than this one, has the database.
 sub wait_for_worker
 {
