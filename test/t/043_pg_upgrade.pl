@@ -18,11 +18,10 @@ my ($new_bindir) = run_command([ 'pg_config', '--bindir' ]);
 my $old = PostgreSQL::Test::Cluster->new('old', $old_bindir ? (install_path => dirname($old_bindir)) : ());
 my $new = PostgreSQL::Test::Cluster->new('new');
 
-# Locale and encoding must be the same in both
-my @initdb = (extra => [ '--locale=C', '--encoding=UTF8' ]);
+# Locale and encoding must be the same in both; and checksums, which are the default since 18
 foreach my $node ($old, $new)
 {
-	$node->init(@initdb);
+	$node->init(extra => [ '--locale=C', '--encoding=UTF8', $node->pg_version >= 18 ? '--no-data-checksums' : () ]);
 	$node->append_conf('postgresql.conf', "$_\n") foreach @conf;
 }
 $old->start;

@@ -59,21 +59,6 @@ sub worker_pid
 		"SELECT pid FROM pg_stat_activity WHERE backend_type = 'dugong worker' AND datname = '$db'");
 }
 
-# Waits until a server that has crashed takes connections.
-sub wait_for_server
-{
-	my ($node) = @_;
-	my $deadline = time + 60;
-
-	# While it does not, psql may end before it has read anything
-	until ((eval { $node->psql('postgres', 'SELECT 1') } // 1) == 0)
-	{
-		die 'the server does not come back' if time > $deadline;
-		usleep(20_000);
-	}
-	return;
-}
-
 # Waits until a worker, another than this one, has the database.
 sub wait_for_worker
 {
@@ -92,7 +77,7 @@ sub wait_for_server
 	my ($node, $killed) = @_;
 	my $deadline = time + $PostgreSQL::Test::Utils::timeout_default;
 
-	usleep(1000) while kill 0, $killed;
+	usleep(1000) while $killed && kill 0, $killed;
 	while (system('pg_isready', '-q', '-d', $node->connstr('postgres')) != 0)
 	{
 		die $node->name . ' does not come back' if time > $deadline;
