@@ -257,7 +257,7 @@ sub check_snapshots
 {
 	my ($db) = @_;
 	is(sql($db, "SELECT count(*) FROM unnest('{Thing,BankAccount}'::text[]) t, dugong.verify_snapshots(t)"), '0', 'every snapshot is the fold of its events');
-	cmp_ok(sql($db, 'SELECT count(*) FROM dugong.aggregate_snapshots'), '>', 5, 'there are snapshots');
+	cmp_ok(sql($db, 'SELECT count(*) FROM dugong.aggregate_snapshots'), '>', 0, 'there are snapshots');
 	return;
 }
 
