@@ -1,6 +1,6 @@
 -- The log: what an INSERT is given, and what is refused to everybody.
 BEGIN;
-SELECT plan(79);
+SELECT plan(81);
 \ir helpers.psql
 
 CREATE FUNCTION pg_temp.bank() RETURNS int LANGUAGE sql IMMUTABLE
