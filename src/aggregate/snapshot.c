@@ -448,6 +448,19 @@ typedef struct Taken
 
 static HTAB *taken;				/* in TopTransactionContext */
 
+static Taken *
+note_taken(const AggregateKey *key)
+{
+	AggregateKey kept = *key;
+	Taken	   *entry;
+
+	/* First: a savepoint may outlive the lack of memory. */
+	kept.tenant_id = memcpy(MemoryContextAlloc(TopTransactionContext, VARSIZE_ANY(key->tenant_id)), key->tenant_id, VARSIZE_ANY(key->tenant_id));
+	entry = hash_search(taken, &kept, HASH_ENTER, NULL);
+	entry->count = 0;
+	return entry;
+}
+
 /*
  * Is it too early for another one?  If not, it is counted.  An aggregate that
  * is not beyond its last snapshot has been rolled back to a savepoint, with it.
@@ -456,7 +469,6 @@ static bool
 too_early(const AggregateKey *key, int64 sequence_number, int interval)
 {
 	Taken	   *entry;
-	bool		found;
 
 	if (taken && hash_get_num_entries(taken) >= MAX_TAKEN)
 	{
@@ -465,15 +477,9 @@ too_early(const AggregateKey *key, int64 sequence_number, int interval)
 	}
 	if (taken == NULL)
 		taken = aggregate_table_create("dugong snapshots taken", sizeof(Taken), TopTransactionContext);
-	entry = hash_search(taken, key, HASH_ENTER, &found);
-	if (!found)
-	{
-		MemoryContext old = MemoryContextSwitchTo(TopTransactionContext);
-
-		entry->key.tenant_id = DatumGetTextPCopy(PointerGetDatum(key->tenant_id));
-		entry->count = 0;
-		MemoryContextSwitchTo(old);
-	}
+	entry = hash_search(taken, key, HASH_FIND, NULL);
+	if (entry == NULL)
+		entry = note_taken(key);
 	else if (sequence_number > entry->last &&
 			 sequence_number - entry->last < (int64) interval + Max(entry->count - FREE_SNAPSHOTS, 0))
 		return true;

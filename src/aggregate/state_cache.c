@@ -93,6 +93,7 @@ state_cache_store(const Aggregate *aggregate)
 	Size		size = aggregate->transition_isnull ? 0 : datumGetSize(aggregate->transition, type->typbyval, type->typlen);
 	MemoryContext old;
 	Datum		transition = (Datum) 0;
+	AggregateKey key = aggregate->key;
 	Entry	   *entry;
 
 	if (entries == NULL)
@@ -105,8 +106,9 @@ state_cache_store(const Aggregate *aggregate)
 	old = MemoryContextSwitchTo(context);
 	if (!aggregate->transition_isnull)
 		transition = datumCopy(aggregate->transition, type->typbyval, type->typlen);
-	entry = hash_search(entries, &aggregate->key, HASH_ENTER, NULL);
-	entry->key.tenant_id = DatumGetTextPCopy(PointerGetDatum(aggregate->key.tenant_id));
+	/* An entry whose key is not its own must not stay if memory runs out. */
+	key.tenant_id = DatumGetTextPCopy(PointerGetDatum(key.tenant_id));
+	entry = hash_search(entries, &key, HASH_ENTER, NULL);
 	MemoryContextSwitchTo(old);
 	entry->fingerprint = aggregate->fingerprint;
 	entry->sequence_number = aggregate->sequence_number;

@@ -89,6 +89,7 @@ prepare_place(const Checkpoint *checkpoint)
 
 	if (next_place.context)
 		MemoryContextDelete(next_place.context);
+	next_place.context = NULL;
 	next_place.context = AllocSetContextCreate(TopMemoryContext, "dugong announcements", ALLOCSET_SMALL_SIZES);
 	next_place.position = checkpoint->position;
 	next_place.holes = NIL;

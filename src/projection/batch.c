@@ -322,15 +322,19 @@ note_ahead(Batch *batch)
 	hash_seq_init(&seq, batch->work.changes);
 	while ((change = hash_seq_search(&seq)) != NULL)
 	{
+		AggregateKey key = change->key;
 		Ahead	   *entry;
-		bool		found;
 
 		if (change->skipped || change->built <= change->last)
 			continue;
 		ahead = checkpoint_make_ahead(memory, sizeof(Ahead), MAX_AHEAD);
-		entry = hash_search(ahead, &change->key, HASH_ENTER, &found);
-		if (!found)
-			entry->key.tenant_id = checkpoint_keep_text(memory, change->key.tenant_id);
+		entry = hash_search(ahead, &key, HASH_FIND, NULL);
+		if (entry == NULL)
+		{
+			/* First: an entry outlives a batch that memory runs out in. */
+			key.tenant_id = checkpoint_keep_text(memory, key.tenant_id);
+			entry = hash_search(ahead, &key, HASH_ENTER, NULL);
+		}
 		entry->built = change->built;
 	}
 }

@@ -224,7 +224,10 @@ checkpoint_make_ahead(CheckpointMemory *memory, Size entry_size, int max_entries
 	if (memory->ahead && hash_get_num_entries(memory->ahead) < max_entries)
 		return memory->ahead;
 	if (memory->ahead)
+	{
+		memory->ahead = NULL;
 		MemoryContextDelete(memory->ahead_context);
+	}
 	memory->ahead_context = AllocSetContextCreate(memory->context, "dugong ahead", ALLOCSET_DEFAULT_SIZES);
 	memory->ahead = aggregate_table_create("dugong ahead", entry_size, memory->ahead_context);
 	return memory->ahead;
@@ -466,6 +469,8 @@ remember(Checkpoint *checkpoint)
 	MemoryContext old = MemoryContextSwitchTo(memory->context);
 	ListCell   *cell;
 
+	/* If memory runs out on the way, they are those of no row. */
+	memory->xmin = InvalidTransactionId;
 	/* First: what is added may be a part of what is removed, with its candidates. */
 	foreach(cell, checkpoint->added)
 		memory->holes = lappend(memory->holes, hole_copy(lfirst(cell)));

@@ -19,6 +19,17 @@ failure_is_death(const ErrorData *error)
 	return error->sqlerrcode == ERRCODE_CRASH_SHUTDOWN;
 }
 
+/*
+ * Does it say that there was too little memory?  It may have been too much that
+ * this event takes, or too little that others have left: so others go on
+ * without it, and it is never given up.
+ */
+bool
+failure_is_lack(const ErrorData *error)
+{
+	return error->sqlerrcode == ERRCODE_OUT_OF_MEMORY;
+}
+
 FailureClass
 failure_class(const ErrorData *error)
 {
@@ -32,7 +43,7 @@ failure_class(const ErrorData *error)
 		case ERRCODE_SYSTEM_ERROR:
 			return FAILURE_OF_SERVER;
 		case ERRCODE_INSUFFICIENT_RESOURCES:
-			return error->sqlerrcode == ERRCODE_OUT_OF_MEMORY ? FAILURE_OF_MOMENT : FAILURE_OF_SERVER;
+			return failure_is_lack(error) ? FAILURE_OF_MOMENT : FAILURE_OF_SERVER;
 		default:
 			return error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE ||
 				error->sqlerrcode == ERRCODE_READ_ONLY_SQL_TRANSACTION ? FAILURE_OF_SERVER : FAILURE_OF_HANDLER;

@@ -15,6 +15,7 @@ typedef enum FailureClass
 } FailureClass;
 
 extern bool failure_is_death(const ErrorData *error);
+extern bool failure_is_lack(const ErrorData *error);
 extern FailureClass failure_class(const ErrorData *error);
 extern void failure_record(const char *projection, const ErrorData *error, int attempts);
 extern void failure_forget(const char *projection);

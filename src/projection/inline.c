@@ -10,6 +10,10 @@
  * taken, in a registry that is read under a latest snapshot; and who creates
  * an inline projection waits until nobody holds that lock.  So each event is
  * either handled by its append or by the catching up at creation.
+ *
+ * A trigger of the owner's may append between two rows of a statement, in a
+ * subtransaction.  What waits is handled there, in the order of the log; so if
+ * that is rolled back, the outer statement's events wait again.
  */
 #include "postgres.h"
 
@@ -18,6 +22,7 @@
 #include "broker/publish.h"
 #include "commands/trigger.h"
 #include "fmgr.h"
+#include "lib/ilist.h"
 #include "miscadmin.h"
 #include "projection/checkpoint.h"
 #include "projection/inline.h"
@@ -35,15 +40,18 @@
 
 PG_FUNCTION_INFO_V1(dugong_inline_projections);
 
-/* An event that was appended and not handled yet. */
+/* An event that was appended. */
 typedef struct Appended
 {
+	dlist_node	node;
 	int			level;			/* subtransaction nesting level */
-	int32		type_id;
+	int			handled;		/* the level in which it was handled, if that is deeper */
 	HeapTuple	tuple;
 } Appended;
 
-static List *appended;			/* in TopTransactionContext */
+/* In TopTransactionContext. */
+static dlist_head waiting = DLIST_STATIC_INIT(waiting);
+static dlist_head handled = DLIST_STATIC_INIT(handled);	/* may have to wait again */
 
 /* Called for each row that was appended; see publish_set_hook(). */
 static void
@@ -55,34 +63,71 @@ collect(const AggregateType *type, HeapTuple tuple)
 	if (!projections_are_inline(type->id) || restore_in_progress())
 		return;
 	old = MemoryContextSwitchTo(TopTransactionContext);
-	event = palloc(sizeof(Appended));
+	event = palloc0(sizeof(Appended));
 	event->level = GetCurrentTransactionNestLevel();
-	event->type_id = type->id;
 	event->tuple = heap_copytuple(tuple);
-	appended = lappend(appended, event);
+	dlist_push_tail(&waiting, &event->node);
 	MemoryContextSwitchTo(old);
 }
 
-/* What a failed statement has left goes with its subtransaction. */
+static void
+forget_event(Appended *event)
+{
+	dlist_delete(&event->node);
+	heap_freetuple(event->tuple);
+	pfree(event);
+}
+
+/* What the end of a subtransaction means for an event of either list. */
+static void
+end_event(Appended *event, bool commit, int level)
+{
+	if (event->level >= level && !commit)
+		forget_event(event);
+	else if (event->handled >= level && !commit)
+	{
+		event->handled = 0;
+		dlist_delete(&event->node);
+		dlist_push_head(&waiting, &event->node);
+	}
+	else if (commit)
+	{
+		event->level = Min(event->level, level - 1);
+		event->handled = Min(event->handled, level - 1);
+		if (event->handled >= event->level)
+			forget_event(event);
+	}
+}
+
+/* Allocates nothing: it runs in an abort, too. */
 static void
 at_subtransaction_end(SubXactEvent event, SubTransactionId mine,
 					  SubTransactionId parent, void *arg)
 {
 	int			level = GetCurrentTransactionNestLevel();
-	ListCell   *cell;
+	dlist_mutable_iter iter;
 
-	if (event != SUBXACT_EVENT_ABORT_SUB)
+	if (event != SUBXACT_EVENT_COMMIT_SUB && event != SUBXACT_EVENT_ABORT_SUB)
 		return;
-	foreach(cell, appended)
-		if (((Appended *) lfirst(cell))->level >= level)
-			appended = foreach_delete_current(appended, cell);
+	dlist_foreach_modify(iter, &waiting)
+		end_event(dlist_container(Appended, node, iter.cur), event == SUBXACT_EVENT_COMMIT_SUB, level);
+	for (dlist_node *node = dlist_is_empty(&handled) ? NULL : dlist_tail_node(&handled); node != NULL;)
+	{
+		dlist_node *before = dlist_has_prev(&handled, node) ? dlist_prev_node(&handled, node) : NULL;
+
+		end_event(dlist_container(Appended, node, node), event == SUBXACT_EVENT_COMMIT_SUB, level);
+		node = before;
+	}
 }
 
 static void
 at_transaction_end(XactEvent event, void *arg)
 {
-	if (event == XACT_EVENT_COMMIT || event == XACT_EVENT_ABORT || event == XACT_EVENT_PREPARE)
-		appended = NIL;			/* the memory goes with the transaction */
+	if (event != XACT_EVENT_COMMIT && event != XACT_EVENT_ABORT && event != XACT_EVENT_PREPARE)
+		return;
+	/* The memory goes with the transaction. */
+	dlist_init(&waiting);
+	dlist_init(&handled);
 }
 
 static void
@@ -94,16 +139,16 @@ do_work(void *work)
 
 /* Gives a projection what it wants of the events. */
 static void
-run_projection(const Projection *projection, List *events, Relation log, Snapshot snapshot)
+run_projection(const Projection *projection, dlist_head *events, Relation log, Snapshot snapshot)
 {
 	TupleTableSlot *slot = MakeSingleTupleTableSlot(RelationGetDescr(log), &TTSOpsHeapTuple);
 	Work		work;
-	ListCell   *cell;
+	dlist_iter	iter;
 
 	work_begin(&work, projection, false, log, snapshot);
-	foreach(cell, events)
+	dlist_foreach(iter, events)
 	{
-		const Appended *event = lfirst(cell);
+		const Appended *event = dlist_container(Appended, node, iter.cur);
 		LogRow		row;
 		AggregateKey key;
 		Change	   *change;
@@ -127,7 +172,7 @@ run_projection(const Projection *projection, List *events, Relation log, Snapsho
 
 /* All inline projections, in the order of their names. */
 static void
-run_projections(List *events)
+run_projections(dlist_head *events)
 {
 	Relation	log = log_open(RowExclusiveLock);
 	Identity	before;
@@ -152,6 +197,41 @@ run_projections(List *events)
 	table_close(log, NoLock);
 }
 
+/* Moves all of a list to the front of another. */
+static void
+move_events(dlist_head *from, dlist_head *to)
+{
+	while (!dlist_is_empty(from))
+	{
+		dlist_node *last = dlist_tail_node(from);
+
+		dlist_delete(last);
+		dlist_push_head(to, last);
+	}
+}
+
+/* They are handled, in a subtransaction of the one that appended them or in that. */
+static void
+note_handled(dlist_head *events)
+{
+	int			level = GetCurrentTransactionNestLevel();
+	dlist_mutable_iter iter;
+
+	dlist_foreach_modify(iter, events)
+	{
+		Appended   *event = dlist_container(Appended, node, iter.cur);
+
+		if (event->level >= level)
+			forget_event(event);
+		else
+		{
+			event->handled = level;
+			dlist_delete(&event->node);
+			dlist_push_tail(&handled, &event->node);
+		}
+	}
+}
+
 /*
  * Handles what was appended.  What a handler appends comes here again, before
  * this call returns.
@@ -161,19 +241,26 @@ run_appended(void)
 {
 	MemoryContext context;
 	MemoryContext old;
-	List	   *events = appended;
-	ListCell   *cell;
+	dlist_head	events = DLIST_STATIC_INIT(events);
 
-	if (events == NIL)
+	if (dlist_is_empty(&waiting))
 		return;
 	check_stack_depth();
-	appended = NIL;
 	context = AllocSetContextCreate(CurrentMemoryContext, "dugong inline projections", ALLOCSET_DEFAULT_SIZES);
 	old = MemoryContextSwitchTo(context);
-	run_projections(events);
-	foreach(cell, events)
-		heap_freetuple(((Appended *) lfirst(cell))->tuple);
-	list_free_deep(events);
+	move_events(&waiting, &events);
+	PG_TRY();
+	{
+		run_projections(&events);
+	}
+	PG_CATCH();
+	{
+		/* What is not rolled back with the subtransaction waits on. */
+		move_events(&events, &waiting);
+		PG_RE_THROW();
+	}
+	PG_END_TRY();
+	note_handled(&events);
 	MemoryContextSwitchTo(old);
 	MemoryContextDelete(context);
 }

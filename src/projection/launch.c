@@ -119,9 +119,20 @@ worker_is_missing(void)
 	return LockAcquire(&launch, ExclusiveLock, false, true) != LOCKACQUIRE_NOT_AVAIL;
 }
 
+static void
+launch(BackgroundWorkerHandle **handle)
+{
+	if (!launch_worker(MyDatabaseId, MyDatabaseTableSpace, 0, false, handle))
+		ereport(LOG,
+				(errmsg("could not start the dugong worker: no free background worker slot"),
+				 errhint("You might need to increase max_worker_processes.")));
+}
+
 /*
- * Runs after the commit, where nothing may fail.  A worker that this session
- * has launched is given a moment to take its lock, unless it has ended.
+ * Runs after the commit, where an error would be a PANIC: to launch takes some
+ * memory, and if there is none, the next append tries again.  A worker that
+ * this session has launched is given a moment to take its lock, unless it has
+ * ended.
  */
 static void
 launch_if_due(void)
@@ -129,7 +140,8 @@ launch_if_due(void)
 	static TimestampTz last_launch;
 	static BackgroundWorkerHandle *last_worker; /* in TopMemoryContext */
 	TimestampTz now = GetCurrentTimestamp();
-	MemoryContext old;
+	MemoryContext old = CurrentMemoryContext;
+	uint32		holdoff = InterruptHoldoffCount;
 	pid_t		pid;
 
 	if (!TimestampDifferenceExceeds(last_launch, now, LAUNCH_INTERVAL) &&
@@ -139,11 +151,18 @@ launch_if_due(void)
 	if (last_worker)
 		pfree(last_worker);
 	last_worker = NULL;
-	old = MemoryContextSwitchTo(TopMemoryContext);
-	if (!launch_worker(MyDatabaseId, MyDatabaseTableSpace, 0, false, &last_worker))
-		ereport(LOG,
-				(errmsg("could not start the dugong worker: no free background worker slot"),
-				 errhint("You might need to increase max_worker_processes.")));
+	PG_TRY();
+	{
+		MemoryContextSwitchTo(TopMemoryContext);
+		launch(&last_worker);
+	}
+	PG_CATCH();
+	{
+		/* The commit goes on as if there had been no error. */
+		InterruptHoldoffCount = holdoff;
+		FlushErrorState();
+	}
+	PG_END_TRY();
 	MemoryContextSwitchTo(old);
 }
 

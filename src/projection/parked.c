@@ -15,6 +15,7 @@
 
 #include "catalog/pg_type.h"
 #include "guc.h"
+#include "projection/failure.h"
 #include "projection/parked.h"
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
@@ -112,7 +113,7 @@ parked_add(const char *projection, const Parked *parked, const pg_uuid_t *event_
 	values[5] = Int64GetDatum(parked->last);
 	values[6] = UUIDPGetDatum(event_id);
 	values[7] = Int32GetDatum(parked->attempts);
-	nulls[8] = parked->attempts >= dugong_max_attempts;
+	nulls[8] = parked->attempts >= dugong_max_attempts && !failure_is_lack(error);
 	values[8] = TimestampTzGetDatum(TimestampTzPlusMilliseconds(GetCurrentTimestamp(), parked_retry_pause(parked->attempts)));
 	values[9] = CStringGetTextDatum(unpack_sql_state(error->sqlerrcode));
 	values[10] = CStringGetTextDatum(error->message ? error->message : "");

@@ -324,8 +324,11 @@ check(const Proof *proof, Subject *subjects, int count)
 	for (int i = 0; i < count; i++)
 	{
 		Chunk		one = {proof, &subjects[i], 1};
+		ErrorData  *alone = error ? attempt(look_at_chunk, &one) : NULL;
 
-		if (error && attempt(look_at_chunk, &one) != NULL)
+		if (alone && failure_class(alone) != FAILURE_OF_HANDLER)
+			ReThrowError(alone);
+		if (alone)
 			subjects[i].suspect = true;
 		if (subjects[i].suspect)
 			examine(proof, &subjects[i]);

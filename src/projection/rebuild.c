@@ -630,7 +630,6 @@ step(Rebuild *rebuild, int *limit)
 	return false;
 }
 
-/* Runs a batch, so that what is appended meanwhile does not wait; its failures are the worker's. */
 static void
 run_batch(void *arg)
 {
@@ -638,6 +637,24 @@ run_batch(void *arg)
 	BatchOutcome outcome;
 
 	(void) batch_run(&request, &outcome);
+}
+
+/*
+ * Runs a batch, so that what is appended meanwhile does not wait.  Its failures
+ * are the worker's, but for what the server refuses: if a cancellation were
+ * taken for one, nothing would end the rebuild any more.
+ */
+static void
+run_batch_between(const char *name)
+{
+	ErrorData  *error = attempt(run_batch, unconstify(char *, name));
+
+	if (error && failure_class(error) == FAILURE_OF_SERVER)
+		ReThrowError(error);
+	if (error)
+		SPI_rollback();
+	else
+		SPI_commit();
 }
 
 /* The projection, locked and as it is now: still the caller's? */
@@ -696,10 +713,7 @@ rebuild_in_place(const char *name, bool atomic)
 		{
 			SPI_commit();
 			fault_point("rebuild-step-is-done");
-			if (attempt(run_batch, unconstify(char *, name)) != NULL)
-				SPI_rollback();
-			else
-				SPI_commit();
+			run_batch_between(name);
 		}
 	} while (!finished);
 }

@@ -5,7 +5,7 @@
  * Each gets a slice of time in turn, until all have caught up.  An error ends
  * the batch, not the worker: the next one is smaller, down to one event, whose
  * aggregate is set aside (batch.c).  What fails even then is tried again after a
- * pause that grows to MAX_PAUSE.
+ * pause that grows to TASK_MAX_PAUSE.
  */
 #include "postgres.h"
 
@@ -39,6 +39,7 @@ struct Task
 	TimestampTz next_try;		/* not before */
 	bool		stops_on_error;
 	bool		more;			/* is there more to do in this round? */
+	const ErrorData *error;		/* what is being recorded */
 };
 
 static HTAB *tasks;				/* Task, by name */
@@ -79,27 +80,25 @@ task_get(const Projection *projection)
 	}
 	task->stops_on_error = projection->stops_on_error;
 	task->more = true;
+	task->error = NULL;
 	return task;
 }
 
-/* In a transaction of its own. */
 static void
-record_failure(Task *task, const ErrorData *error)
+record_failure(Task *task)
 {
-	bool		stop = task->stops_on_error && failure_class(error) != FAILURE_OF_SERVER &&
+	const ErrorData *error = task->error;
+	bool		stop = task->stops_on_error && failure_class(error) != FAILURE_OF_SERVER && !failure_is_lack(error) &&
 		(task->tries >= dugong_max_attempts || failure_is_death(error));
 
-	activity_begin("dugong: recording an error");
 	failure_record(task->name, error, task->tries);
-	if (stop)
-	{
-		(void) projection_lock(task->name, true);
-		projection_stop(task->name);
-		ereport(WARNING,
-				(errmsg("projection \"%s\" has stopped after %d attempts", task->name, task->tries),
-				 errhint("Use dugong.resume_projection() when the cause is mended.")));
-	}
-	activity_commit();
+	if (!stop)
+		return;
+	(void) projection_lock(task->name, true);
+	projection_stop(task->name);
+	ereport(WARNING,
+			(errmsg("projection \"%s\" has stopped after %d attempts", task->name, task->tries),
+			 errhint("Use dugong.resume_projection() when the cause is mended.")));
 }
 
 /* Runs a function in a transaction of its own; the error that it ended with, if so. */
@@ -204,7 +203,7 @@ note_failure(Task *task, ErrorData *error)
 	}
 	task->tries++;
 	task->request.patient = task->tries + 1 < dugong_max_attempts;
-	task->pause = Min(Max(task->pause * 2, TASK_MIN_PAUSE), MAX_PAUSE);
+	task->pause = Min(Max(task->pause * 2, TASK_MIN_PAUSE), TASK_MAX_PAUSE);
 	task->next_try = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), task->pause);
 	task->more = false;
 	ereport(LOG,
@@ -212,7 +211,10 @@ note_failure(Task *task, ErrorData *error)
 			 errmsg("projection \"%s\" has failed: %s", task->name, error->message),
 			 error->detail ? errdetail_internal("%s", error->detail) : 0,
 			 error->context ? errcontext("%s", error->context) : 0));
-	record_failure(task, error);
+	/* Where nothing can be written this fails as well, and what has failed is in the server's log. */
+	task->error = error;
+	(void) try_transaction("dugong: recording an error", record_failure, task);
+	task->error = NULL;
 }
 
 /* Gives a task some time, or less if it catches up. */

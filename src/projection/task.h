@@ -11,8 +11,9 @@
 #include "projection/projection.h"
 #include "utils/timestamp.h"
 
-/* After an error, ms. */
+/* After an error, ms: the first one, and what it grows to. */
 #define TASK_MIN_PAUSE 100
+#define TASK_MAX_PAUSE 10000
 
 /* What a round of batches came to. */
 typedef enum Round

@@ -339,42 +339,25 @@ run_announcements(void)
 	}
 }
 
-/* A round.  An error outside of a batch is logged, and counts as ROUND_BUSY. */
+/* A round, in the given context. */
 static Round
-try_projections(MemoryContext context)
+run_round(MemoryContext context)
 {
 	MemoryContext outer = CurrentMemoryContext;
-	volatile Round round = ROUND_BUSY;
+	Round		round;
+	List	   *chosen;
 
 	MemoryContextReset(context);
-	PG_TRY();
+	round = list_work(&chosen, context);
+	MemoryContextSwitchTo(context);
+	if (round != ROUND_GONE)
 	{
-		List	   *chosen;
-
-		round = list_work(&chosen, context);
-		MemoryContextSwitchTo(context);
-		if (round != ROUND_GONE)
-		{
-			run_announcements();
-			round = tasks_run(chosen);
-			if (round != ROUND_WANTED && next_retry <= GetCurrentTimestamp())
-				tasks_retry(chosen);
-		}
-		MemoryContextSwitchTo(outer);
+		run_announcements();
+		round = tasks_run(chosen);
+		if (round != ROUND_WANTED && next_retry <= GetCurrentTimestamp())
+			tasks_retry(chosen);
 	}
-	PG_CATCH();
-	{
-		MemoryContextSwitchTo(outer);
-		HOLD_INTERRUPTS();
-		EmitErrorReport();
-		AbortCurrentTransaction();
-		FlushErrorState();
-		listen_forget();
-		pgstat_report_activity(STATE_IDLE, NULL);
-		RESUME_INTERRUPTS();
-		round = ROUND_BUSY;
-	}
-	PG_END_TRY();
+	MemoryContextSwitchTo(outer);
 	return round;
 }
 
@@ -453,7 +436,7 @@ retire(Oid database, MemoryContext context)
 	appenders = !OidIsValid(get_extension_oid("dugong", true)) ? false : log_has_appenders();
 	PopActiveSnapshot();
 	CommitTransactionCommand();
-	if (!appenders && try_projections(context) < ROUND_BUSY && next_retry == DT_NOEND)
+	if (!appenders && run_round(context) < ROUND_BUSY && next_retry == DT_NOEND)
 	{
 		fault_point_without_wait("worker-ends");
 		return true;
@@ -470,6 +453,8 @@ wait_for_work(long timeout)
 	int			events = WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
 					 timeout, PG_WAIT_EXTENSION);
 	ResetLatch(MyLatch);
+	/* As between the commands of a session, there is nothing to cancel. */
+	QueryCancelPending = false;
 	CHECK_FOR_INTERRUPTS();
 	if (ConfigReloadPending)
 	{
@@ -511,67 +496,125 @@ is_unaware_appender_left(void)
 	return left;
 }
 
+/* Where a worker is between two steps. */
+typedef struct Course
+{
+	Oid			database;
+	MemoryContext context;
+	TimestampTz last_work;
+	TimestampTz last_poll;
+	TimestampTz due;			/* the next poll */
+	long		pause;			/* ms, after an error outside of a batch */
+	bool		busy;
+	bool		woken;
+	bool		worked;
+	Round		round;			/* ROUND_GONE or ROUND_WANTED: it is over */
+} Course;
+
+/* A round, and whether it may sleep after it. */
+static void
+poll_log(Course *course)
+{
+	Round		round;
+
+	if (course->worked)
+		pg_usleep(REST);
+	round = run_round(course->context);
+	course->worked = round == ROUND_WORKED;
+
+	course->last_poll = GetCurrentTimestamp();
+	if (round >= ROUND_GONE)
+	{
+		course->round = round;
+		return;
+	}
+	if (round != ROUND_CAUGHT_UP)
+		course->last_work = course->last_poll;
+	course->busy = round == ROUND_BUSY;
+	course->due = next_due(course->last_poll);
+	/* What it has set aside in this round it did not know before. */
+	if (course->busy || round == ROUND_WORKED)
+		course->due = Min(course->due, TimestampTzPlusMilliseconds(course->last_poll, TASK_MIN_PAUSE));
+	if (!keep_worker_lock(course->database))
+	{
+		course->round = ROUND_GONE;
+		return;
+	}
+	if (is_unaware_appender_left())
+		course->due = Min(course->due, TimestampTzPlusMilliseconds(course->last_poll, TASK_MIN_PAUSE));
+	fault_point_without_wait("worker-has-polled");
+	ResetLatch(MyLatch);
+	course->woken = (round != ROUND_CAUGHT_UP || !nothing_new()) && !course->busy;
+	course->pause = 0;
+}
+
+/* Polls, ends, or waits, as the time has come to. */
+static void
+step(Course *course)
+{
+	/* A latch that is set meanwhile makes the wait below return at once. */
+	bool		notified = listen_receive();
+
+	/* After an error nobody calls it before its time. */
+	if ((course->pause == 0 && (notified || course->woken)) || course->due <= GetCurrentTimestamp())
+		poll_log(course);
+	else if (database_is_wanted())
+		course->round = ROUND_WANTED;
+	else if (!course->busy && tasks_next_try(GetCurrentTimestamp()) == DT_NOEND && next_retry == DT_NOEND &&
+			 elapsed(course->last_work) >= IDLE_TIME)
+	{
+		if (retire(course->database, course->context))
+			course->round = ROUND_GONE;
+		/* Who has looked in the meantime does not know of it. */
+		course->last_work = GetCurrentTimestamp();
+		course->woken = true;
+	}
+	else
+		course->woken = wait_for_work(Min(TimestampDifferenceMilliseconds(GetCurrentTimestamp(), course->due) + 1, LOOK_INTERVAL));
+}
+
+/*
+ * A step.  An error outside of a batch is logged, and ends the step, not the
+ * worker: there is another one after a pause, which grows.
+ */
+static void
+try_step(Course *course)
+{
+	MemoryContext outer = CurrentMemoryContext;
+
+	PG_TRY();
+	{
+		step(course);
+	}
+	PG_CATCH();
+	{
+		MemoryContextSwitchTo(outer);
+		HOLD_INTERRUPTS();
+		EmitErrorReport();
+		AbortCurrentTransaction();
+		FlushErrorState();
+		listen_forget();
+		pgstat_report_activity(STATE_IDLE, NULL);
+		RESUME_INTERRUPTS();
+		course->busy = true;
+		course->woken = false;
+		course->pause = Min(Max(course->pause * 2, TASK_MIN_PAUSE), TASK_MAX_PAUSE);
+		course->due = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), course->pause);
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(outer);
+}
+
 /* Works until it is time to end, for good or, if the database is wanted, for a while. */
 static Round
 work(Oid database)
 {
-	MemoryContext context = AllocSetContextCreate(TopMemoryContext, "dugong worker",
-												  ALLOCSET_DEFAULT_SIZES);
-	TimestampTz last_work = GetCurrentTimestamp();
-	TimestampTz last_poll = 0;
-	TimestampTz due = 0;
-	bool		busy = false;
-	bool		woken = false;
-	bool		worked = false;
+	Course		course = {.database = database,.last_work = GetCurrentTimestamp(),.round = ROUND_CAUGHT_UP};
 
-	for (;;)
-	{
-		/* A latch that was set meanwhile makes the wait below return at once. */
-		bool		notified = listen_receive();
-
-		if (notified || woken || due <= GetCurrentTimestamp())
-		{
-			Round		round;
-
-			if (worked)
-				pg_usleep(REST);
-			round = try_projections(context);
-			worked = round == ROUND_WORKED;
-
-			last_poll = GetCurrentTimestamp();
-			if (round >= ROUND_GONE)
-				return round;
-			if (round != ROUND_CAUGHT_UP)
-				last_work = last_poll;
-			busy = round == ROUND_BUSY;
-			due = next_due(last_poll);
-			/* What it has set aside in this round it did not know before. */
-			if (busy || round == ROUND_WORKED)
-				due = Min(due, TimestampTzPlusMilliseconds(last_poll, TASK_MIN_PAUSE));
-			if (!keep_worker_lock(database))
-				return ROUND_GONE;
-			if (is_unaware_appender_left())
-				due = Min(due, TimestampTzPlusMilliseconds(last_poll, TASK_MIN_PAUSE));
-			fault_point_without_wait("worker-has-polled");
-			ResetLatch(MyLatch);
-			woken = round != ROUND_CAUGHT_UP || !nothing_new();
-			if (busy)
-				woken = false;
-			continue;
-		}
-		if (database_is_wanted())
-			return ROUND_WANTED;
-		if (!busy && tasks_next_try(GetCurrentTimestamp()) == DT_NOEND && next_retry == DT_NOEND && elapsed(last_work) >= IDLE_TIME)
-		{
-			if (retire(database, context))
-				return ROUND_GONE;
-			/* Who has looked in the meantime does not know of it. */
-			last_work = GetCurrentTimestamp();
-			woken = true;
-			continue;
-		}
-		woken = wait_for_work(Min(TimestampDifferenceMilliseconds(GetCurrentTimestamp(), due) + 1, LOOK_INTERVAL));
-	}
+	course.context = AllocSetContextCreate(TopMemoryContext, "dugong worker", ALLOCSET_DEFAULT_SIZES);
+	while (course.round < ROUND_GONE)
+		try_step(&course);
+	return course.round;
 }
 
 /* Is the database's directory there?  If not, to connect is a FATAL error. */

@@ -46,22 +46,44 @@ create_cache(void)
 static void
 keep_string(char **kept, const char *string)
 {
+	char	   *replaced;
+
 	if (*kept && string && strcmp(*kept, string) == 0)
 		return;
-	if (*kept)
-		pfree(*kept);
+	replaced = *kept;
 	*kept = string ? MemoryContextStrdup(CacheMemoryContext, string) : NULL;
+	if (replaced)
+		pfree(replaced);
 }
 
 /* As keep_string(), of an array. */
 static void
 keep_array(ArrayType **kept, ArrayType *array)
 {
+	ArrayType  *replaced;
+
 	if (*kept && array && VARSIZE(*kept) == VARSIZE(array) && memcmp(*kept, array, VARSIZE(array)) == 0)
 		return;
-	if (*kept)
-		pfree(*kept);
+	replaced = *kept;
 	*kept = array ? memcpy(MemoryContextAlloc(CacheMemoryContext, VARSIZE(array)), array, VARSIZE(array)) : NULL;
+	if (replaced)
+		pfree(replaced);
+}
+
+/* A new entry; memory may run out before it is made, but not in between. */
+static AggregateType *
+create_type(int32 id, const char *origin, const char *name)
+{
+	MemoryContext old = MemoryContextSwitchTo(CacheMemoryContext);
+	AggregateType fresh = {
+		.id = id,.origin = cstring_to_text(origin),.name = cstring_to_text(name),.channel = psprintf("%s-%s", origin, name)
+	};
+	AggregateType *type;
+
+	MemoryContextSwitchTo(old);
+	type = hash_search(types, &id, HASH_ENTER, NULL);
+	*type = fresh;
+	return type;
 }
 
 /* Enters one row of the last result into the cache. */
@@ -71,26 +93,12 @@ enter_row(int row)
 	TupleDesc	desc = SPI_tuptable->tupdesc;
 	HeapTuple	tuple = SPI_tuptable->vals[row];
 	bool		isnull;
-	bool		found;
 	int32		id = DatumGetInt32(plan_result(row, 1, &isnull));
-	char	   *origin = SPI_getvalue(tuple, desc, 2);
-	char	   *name = SPI_getvalue(tuple, desc, 3);
-	AggregateType *type = hash_search(types, &id, HASH_ENTER, &found);
+	AggregateType *type = hash_search(types, &id, HASH_FIND, NULL);
 	Datum		depends_on;
 
-	if (!found)
-	{
-		MemoryContext old = MemoryContextSwitchTo(CacheMemoryContext);
-
-		type->fold = NULL;
-		type->depends_on = NULL;
-		type->owner = NULL;
-		type->search_path = NULL;
-		type->origin = cstring_to_text(origin);
-		type->name = cstring_to_text(name);
-		type->channel = psprintf("%s-%s", origin, name);
-		MemoryContextSwitchTo(old);
-	}
+	if (type == NULL)
+		type = create_type(id, SPI_getvalue(tuple, desc, 2), SPI_getvalue(tuple, desc, 3));
 	keep_string(&type->owner, SPI_getvalue(tuple, desc, 4));
 	keep_string(&type->search_path, SPI_getvalue(tuple, desc, 5));
 	keep_string(&type->fold, SPI_getvalue(tuple, desc, 6));

@@ -35,10 +35,11 @@ attempt(AttemptAction action, void *arg)
 	}
 	PG_CATCH();
 	{
+		/* First: to copy the error may fail as well, for lack of memory. */
+		RollbackAndReleaseCurrentSubTransaction();
 		MemoryContextSwitchTo(context);
 		error = CopyErrorData();
 		FlushErrorState();
-		RollbackAndReleaseCurrentSubTransaction();
 	}
 	PG_END_TRY();
 	MemoryContextSwitchTo(context);

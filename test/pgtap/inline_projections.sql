@@ -180,5 +180,24 @@ SELECT lives_ok($$ SELECT dugong.append_event('Echo', '70000000-0000-4000-8000-0
 RESET ROLE;
 SELECT is(pg_temp.saw('who'), ARRAY[session_user || ' for ' || session_user], 'the handler has its owner''s rights');
 
+-- A trigger of the owner's appends between the rows of a statement, and takes that back: what was handled with it is handled again
+CREATE FUNCTION on_row(event dugong.domain_event) RETURNS void LANGUAGE sql AS $$ SELECT see('row', concat_ws(' ', event.type, event.sequence_number)) $$;
+CREATE FUNCTION also() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    BEGIN
+        PERFORM dugong.append_event('Sum', pg_temp.id('9'), 'Inner') WHERE NEW.type = 'Outer';
+        IF NEW.payload ? 'back' THEN
+            RAISE 'taken back' USING ERRCODE = 'P0002';
+        END IF;
+    EXCEPTION WHEN no_data_found THEN
+    END;
+    RETURN NULL;
+END $$;
+SELECT dugong.create_aggregate_type('Row');
+SELECT dugong.create_projection('row', ARRAY['Row', 'Sum'], event_handler => 'on_row(dugong.domain_event)', mode => 'inline', start_position => NULL);
+CREATE TRIGGER zalso AFTER INSERT ON dugong.event_log FOR EACH ROW EXECUTE FUNCTION also();
+INSERT INTO dugong.domain_events (aggregate_type, aggregate_id, type, payload) SELECT 'Row', pg_temp.id('8'), 'Outer', payload FROM unnest(ARRAY['{}', '{"back": 1}', '{"back": 1}', '{}']::jsonb[]) payload;
+SELECT is(pg_temp.saw('row'), ARRAY['Outer 1', 'Inner 1', 'Outer 2', 'Outer 3', 'Outer 4', 'Inner 2'], 'a trigger that appends, and takes it back: every event is handled, in its order');
+
 SELECT * FROM finish();
 ROLLBACK;
