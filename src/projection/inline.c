@@ -6,6 +6,10 @@
  * as far as an inline projection wants it; the statement trigger then handles
  * it, in the appender's transaction: what fails fails the append.
  *
+ * A trigger of the owner's may append in between, in a subtransaction.  That
+ * handles what was collected by then, too; if it is rolled back, the statement
+ * trigger does it again.
+ *
  * Whether a type has inline projections is looked up after the log's lock was
  * taken, in a registry that is read under a latest snapshot; and who creates
  * an inline projection waits until nobody holds that lock.  So each event is
@@ -18,6 +22,7 @@
 #include "broker/publish.h"
 #include "commands/trigger.h"
 #include "fmgr.h"
+#include "lib/ilist.h"
 #include "miscadmin.h"
 #include "projection/checkpoint.h"
 #include "projection/inline.h"
@@ -26,7 +31,6 @@
 #include "projection/rebuild.h"
 #include "projection/work.h"
 #include "store/insert.h"
-#include "store/restore.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
@@ -35,15 +39,20 @@
 
 PG_FUNCTION_INFO_V1(dugong_inline_projections);
 
-/* An event that was appended and not handled yet. */
+/* An event that was appended; in TopTransactionContext. */
 typedef struct Appended
 {
+	dlist_node	node;			/* in handled_within */
 	int			level;			/* subtransaction nesting level */
+	int			handled;		/* level of the one that has handled it; 0 = none has */
 	int32		type_id;
 	HeapTuple	tuple;
 } Appended;
 
-static List *appended;			/* in TopTransactionContext */
+static List *appended;			/* not handled yet; in TopTransactionContext */
+
+/* Handled by a subtransaction that they do not belong to, which may be rolled back. */
+static dlist_head handled_within = DLIST_STATIC_INIT(handled_within);
 
 /* Called for each row that was appended; see publish_set_hook(). */
 static void
@@ -52,15 +61,42 @@ collect(const AggregateType *type, HeapTuple tuple)
 	MemoryContext old;
 	Appended   *event;
 
-	if (!projections_are_inline(type->id) || restore_in_progress())
+	if (!projections_are_inline(type->id))
 		return;
 	old = MemoryContextSwitchTo(TopTransactionContext);
 	event = palloc(sizeof(Appended));
 	event->level = GetCurrentTransactionNestLevel();
+	event->handled = 0;
 	event->type_id = type->id;
 	event->tuple = heap_copytuple(tuple);
 	appended = lappend(appended, event);
 	MemoryContextSwitchTo(old);
+}
+
+static void
+forget_event(Appended *event)
+{
+	heap_freetuple(event->tuple);
+	pfree(event);
+}
+
+/* What a subtransaction has handled of others' events is its parent's, or not handled.  Allocates nothing. */
+static void
+settle_handled(bool commit, int level)
+{
+	dlist_mutable_iter iter;
+
+	dlist_foreach_modify(iter, &handled_within)
+	{
+		Appended   *event = dlist_container(Appended, node, iter.cur);
+
+		if (event->handled >= level)
+			event->handled = commit ? level - 1 : 0;
+		if (event->level < level && (event->handled == 0 || event->handled > event->level))
+			continue;
+		dlist_delete(iter.cur);
+		forget_event(event);
+	}
 }
 
 /* What a failed statement has left goes with its subtransaction. */
@@ -71,18 +107,24 @@ at_subtransaction_end(SubXactEvent event, SubTransactionId mine,
 	int			level = GetCurrentTransactionNestLevel();
 	ListCell   *cell;
 
-	if (event != SUBXACT_EVENT_ABORT_SUB)
+	if (event != SUBXACT_EVENT_COMMIT_SUB && event != SUBXACT_EVENT_ABORT_SUB)
+		return;
+	settle_handled(event == SUBXACT_EVENT_COMMIT_SUB, level);
+	if (event == SUBXACT_EVENT_COMMIT_SUB)
 		return;
 	foreach(cell, appended)
 		if (((Appended *) lfirst(cell))->level >= level)
 			appended = foreach_delete_current(appended, cell);
 }
 
+/* The memory goes with the transaction. */
 static void
 at_transaction_end(XactEvent event, void *arg)
 {
-	if (event == XACT_EVENT_COMMIT || event == XACT_EVENT_ABORT || event == XACT_EVENT_PREPARE)
-		appended = NIL;			/* the memory goes with the transaction */
+	if (event != XACT_EVENT_COMMIT && event != XACT_EVENT_ABORT && event != XACT_EVENT_PREPARE)
+		return;
+	appended = NIL;
+	dlist_init(&handled_within);
 }
 
 static void
@@ -152,6 +194,36 @@ run_projections(List *events)
 	table_close(log, NoLock);
 }
 
+/* What is to be handled, in its order; it is remembered where this subtransaction is not the one that it belongs to. */
+static List *
+take_events(int level)
+{
+	List	   *events = NIL;
+	dlist_mutable_iter iter;
+	ListCell   *cell;
+
+	dlist_foreach_modify(iter, &handled_within)
+	{
+		Appended   *event = dlist_container(Appended, node, iter.cur);
+
+		if (event->handled != 0)
+			continue;
+		dlist_delete(iter.cur);
+		events = lappend(events, event);
+	}
+	events = list_concat(events, appended);
+	appended = NIL;
+	foreach(cell, events)
+	{
+		Appended   *event = lfirst(cell);
+
+		event->handled = level;
+		if (event->level < level)
+			dlist_push_tail(&handled_within, &event->node);
+	}
+	return events;
+}
+
 /*
  * Handles what was appended.  What a handler appends comes here again, before
  * this call returns.
@@ -159,21 +231,23 @@ run_projections(List *events)
 static void
 run_appended(void)
 {
+	int			level = GetCurrentTransactionNestLevel();
 	MemoryContext context;
 	MemoryContext old;
-	List	   *events = appended;
+	List	   *events;
 	ListCell   *cell;
 
-	if (events == NIL)
+	if (appended == NIL && dlist_is_empty(&handled_within))
 		return;
 	check_stack_depth();
-	appended = NIL;
 	context = AllocSetContextCreate(CurrentMemoryContext, "dugong inline projections", ALLOCSET_DEFAULT_SIZES);
 	old = MemoryContextSwitchTo(context);
-	run_projections(events);
+	events = take_events(level);
+	if (events != NIL)
+		run_projections(events);
 	foreach(cell, events)
-		heap_freetuple(((Appended *) lfirst(cell))->tuple);
-	list_free_deep(events);
+		if (((Appended *) lfirst(cell))->level >= level)
+			forget_event(lfirst(cell));
 	MemoryContextSwitchTo(old);
 	MemoryContextDelete(context);
 }
