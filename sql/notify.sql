@@ -43,6 +43,23 @@ INSERT INTO dugong.event_log (position, sequence_number, "timestamp", id, aggreg
 VALUES (100, 1, now(), gen_random_uuid(), '0e000000-0000-4000-8000-000000000002',
         dugong.aggregate_type_id('BankingContext-AccountService', 'BankAccount'), 1, '', 'AccountOpened', '{"owner": "Bob", "initialBalance": 1}');
 \o
+\echo what is appended beside a restored row, and after one that was taken back
+\o |sed 's/PID [0-9]*/PID n/'
+BEGIN;
+INSERT INTO dugong.event_log (position, sequence_number, "timestamp", id, aggregate_id, aggregate_type_id, version, tenant_id, type, payload)
+VALUES (200, 1, now(), gen_random_uuid(), '0e000000-0000-4000-8000-000000000003',
+        dugong.aggregate_type_id('BankingContext-AccountService', 'BankAccount'), 1, '', 'AccountOpened', '{"owner": "Carol", "initialBalance": 1}');
+SELECT balance FROM bank_deposit('0e000000-0000-4000-8000-000000000003', 1);
+COMMIT;
+BEGIN;
+SAVEPOINT s;
+INSERT INTO dugong.event_log (position, sequence_number, "timestamp", id, aggregate_id, aggregate_type_id, version, tenant_id, type, payload)
+VALUES (300, 1, now(), gen_random_uuid(), '0e000000-0000-4000-8000-000000000004',
+        dugong.aggregate_type_id('BankingContext-AccountService', 'BankAccount'), 1, '', 'AccountOpened', '{"owner": "Dave", "initialBalance": 1}');
+ROLLBACK TO s;
+SELECT balance FROM bank_deposit('0e000000-0000-4000-8000-000000000003', 1);
+COMMIT;
+\o
 \echo a plain INSERT, a transfer
 \o |sed 's/PID [0-9]*/PID n/'
 INSERT INTO dugong.domain_events (aggregate_type, aggregate_id, type, payload)

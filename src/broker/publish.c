@@ -94,11 +94,11 @@ mark_add(Mark *mark, int64 position, int64 count)
 	mark->count += count;
 }
 
-/* Do commits notify?  Not of what a restore brings back. */
+/* Do commits notify? */
 static bool
 sends(void)
 {
-	return dugong_notify == NOTIFY_ALWAYS && !restore_in_progress();
+	return dugong_notify == NOTIFY_ALWAYS;
 }
 
 static bool
@@ -123,6 +123,8 @@ mark_inserted(Relation log, HeapTuple tuple)
 	position = DatumGetInt64(heap_getattr(tuple, LOG_POSITION, desc, &isnull));
 	mark = mark_get(type, GetCurrentTransactionNestLevel());
 	mark->hides = tenants_are_isolated();
+	if (restore_brought(position))
+		return;					/* nothing is told of what comes back, but workers look */
 	if (!sends_messages() || !message_note(type, tuple, log, position))
 		mark_add(mark, position, 1);
 	if (hook)

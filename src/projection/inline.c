@@ -31,7 +31,6 @@
 #include "projection/rebuild.h"
 #include "projection/work.h"
 #include "store/insert.h"
-#include "store/restore.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
@@ -60,7 +59,7 @@ collect(const AggregateType *type, HeapTuple tuple)
 	MemoryContext old;
 	Appended   *event;
 
-	if (!projections_are_inline(type->id) || restore_in_progress())
+	if (!projections_are_inline(type->id))
 		return;
 	old = MemoryContextSwitchTo(TopTransactionContext);
 	event = palloc0(sizeof(Appended));

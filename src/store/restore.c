@@ -35,6 +35,7 @@ static struct
 	SubTransactionId subid;		/* floor was read in this one */
 	int64		floor;			/* highest position of any checkpoint */
 	int64		highest;		/* highest restored; 0 = sequence is past it */
+	int64		top;			/* highest restored at any time */
 }			state;
 
 /*
@@ -105,6 +106,7 @@ restore_accept(Relation log, const LogRow *row)
 						   state.floor),
 				 errhint("Leave the position out to append the event.")));
 	state.highest = Max(state.highest, position);
+	state.top = Max(state.top, position);
 }
 
 /* Moves the sequence past what was restored. */
@@ -124,11 +126,14 @@ restore_floor_moved(void)
 	state.subid = InvalidSubTransactionId;
 }
 
-/* Has this transaction restored a row? */
+/*
+ * Has this transaction restored the row with this position, which it has just
+ * put into the log?  One that it drew is beyond all that were restored before.
+ */
 bool
-restore_in_progress(void)
+restore_brought(int64 position)
 {
-	return state.active;
+	return position <= state.top;
 }
 
 static void

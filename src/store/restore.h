@@ -14,6 +14,6 @@ extern void restore_init(void);
 extern void restore_accept(Relation log, const LogRow *row);
 extern void restore_finish(void);
 extern void restore_floor_moved(void);
-extern bool restore_in_progress(void);
+extern bool restore_brought(int64 position);
 
 #endif							/* DUGONG_RESTORE_H */

@@ -125,6 +125,42 @@ DROP TRIGGER zzz ON dugong.event_log;
 SELECT dugong.append_event('Sum', pg_temp.id('f', 8), 'Added', '{"n": 1}');
 SELECT is(pg_temp.saw('event'), '{8 1}'::text[], 'what failed is not handled with the next append');
 
+-- Another trigger appends, in a subtransaction that fails: what was handled within that is handled again, once
+CREATE FUNCTION derive() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    BEGIN
+        PERFORM dugong.append_event('Sum', NEW.aggregate_id, 'Derived', '{"n": 5}');
+        IF NEW.payload ? 'undo' THEN RAISE EXCEPTION 'undone'; END IF;
+    EXCEPTION WHEN raise_exception THEN NULL;
+    END;
+    RETURN NULL;
+END $$;
+CREATE TRIGGER zzz AFTER INSERT ON dugong.event_log FOR EACH ROW WHEN (NEW.type = 'Added') EXECUTE FUNCTION derive();
+TRUNCATE seen;
+SELECT dugong.append_event('Sum', pg_temp.id('10', 0), 'Added', '{"n": 1}');
+SELECT is(pg_temp.saw('event'), '{0 1,0 2}'::text[], 'a trigger that appends in a subtransaction');
+INSERT INTO dugong.event_log (aggregate_type_id, aggregate_id, tenant_id, type, payload)
+    SELECT id, pg_temp.id('10', n), '', 'Added', '{"n": 1, "undo": true}' FROM dugong.aggregate_types(), generate_series(1, 3) n WHERE name = 'Sum';
+SELECT is(pg_temp.saw('event'), '{0 1,0 2,1 1,2 1,3 1}'::text[], 'in one that is rolled back');
+SELECT is((SELECT array_agg(n ORDER BY id) FROM sums WHERE id::text LIKE '10%'), '{6,1,1,1}'::bigint[], 'and the states');
+DROP TRIGGER zzz ON dugong.event_log;
+
+-- A restore, rolled back or not, is of the rows that bring their positions
+SELECT last_value + 1000 AS place FROM dugong.event_log_position_seq \gset
+CREATE FUNCTION pg_temp.restore(place bigint) RETURNS void LANGUAGE sql AS $$
+    INSERT INTO dugong.event_log (position, sequence_number, "timestamp", id, aggregate_id, aggregate_type_id, version, tenant_id, type, payload)
+    SELECT place, 1, now(), gen_random_uuid(), gen_random_uuid(), id, 1, '', 'Added', '{"n": 1}' FROM dugong.aggregate_types() WHERE name = 'Sum' $$;
+TRUNCATE seen;
+SAVEPOINT s;
+SELECT pg_temp.restore(:place);
+ROLLBACK TO s;
+SELECT dugong.append_event('Sum', pg_temp.id('20', 0), 'Added', '{"n": 1}');
+SELECT is(pg_temp.saw('event'), '{0 1}'::text[], 'an append after a restore that was rolled back is handled');
+SELECT pg_temp.restore(:place);
+SELECT dugong.append_event('Sum', pg_temp.id('20', 0), 'Added', '{"n": 1}');
+INSERT INTO dugong.event_log (aggregate_type_id, aggregate_id, tenant_id, type, payload) SELECT id, pg_temp.id('20', 0), '', 'Added', '{"n": 1}' FROM dugong.aggregate_types() WHERE name = 'Sum';
+SELECT is(pg_temp.saw('event'), '{0 1,0 2,0 3}'::text[], 'so are appends after one that was not; the restored row is not');
+
 -- A handler that appends: what it appends is handled within, too
 CREATE FUNCTION echo(event dugong.domain_event) RETURNS void LANGUAGE sql AS $$
     SELECT dugong.append_event('Echo', (event).aggregate_id, 'Echoed', (event).payload) $$;
