@@ -44,11 +44,15 @@
 PG_FUNCTION_INFO_V1(dugong_start_workers);
 PG_FUNCTION_INFO_V1(dugong_stop_workers);
 
-/* A session asks for a worker at most once in this time, ms. */
+/* A session asks for a worker at most once in this time, ms, and says as seldom that there is no slot. */
 #define LAUNCH_INTERVAL 1000
+
+/* ... unless no slot was free: those who have a worker ask for the next one as often as they append. */
+#define RETRY_INTERVAL 50
 
 static bool wanted;				/* by this transaction, when it commits */
 static bool stop_wanted;		/* likewise */
+static bool no_slot;			/* was free: the session's next transactions try again */
 static bool appended;			/* has this transaction, which commits, appended events? */
 
 /* Workers that are to be terminated when this transaction has committed. */
@@ -127,12 +131,13 @@ static void
 launch_if_due(void)
 {
 	static TimestampTz last_launch;
+	static TimestampTz last_complaint;
 	static BackgroundWorkerHandle *last_worker; /* in TopMemoryContext */
 	TimestampTz now = GetCurrentTimestamp();
 	MemoryContext old;
 	pid_t		pid;
 
-	if (!TimestampDifferenceExceeds(last_launch, now, LAUNCH_INTERVAL) &&
+	if (!TimestampDifferenceExceeds(last_launch, now, no_slot ? RETRY_INTERVAL : LAUNCH_INTERVAL) &&
 		!(last_worker && GetBackgroundWorkerPid(last_worker, &pid) == BGWH_STOPPED))
 		return;
 	last_launch = now;
@@ -140,11 +145,14 @@ launch_if_due(void)
 		pfree(last_worker);
 	last_worker = NULL;
 	old = MemoryContextSwitchTo(TopMemoryContext);
-	if (!launch_worker(MyDatabaseId, MyDatabaseTableSpace, 0, false, &last_worker))
-		ereport(LOG,
-				(errmsg("could not start the dugong worker: no free background worker slot"),
-				 errhint("You might need to increase max_worker_processes.")));
+	no_slot = !launch_worker(MyDatabaseId, MyDatabaseTableSpace, 0, false, &last_worker);
 	MemoryContextSwitchTo(old);
+	if (!no_slot || !TimestampDifferenceExceeds(last_complaint, now, LAUNCH_INTERVAL))
+		return;
+	last_complaint = now;
+	ereport(LOG,
+			(errmsg("could not start the dugong worker: no free background worker slot"),
+			 errhint("You might need to increase max_worker_processes.")));
 }
 
 /* Finds the workers that are in a transaction: the others are only to be woken. */
@@ -175,8 +183,9 @@ at_transaction_event(XactEvent event, void *arg)
 			if (stop_wanted)
 				find_busy_workers();
 			appended = publish_pending();
-			if (wanted || appended)
+			if (wanted || appended || no_slot)
 				wanted = worker_is_missing();
+			no_slot = no_slot && wanted;
 			if (appended)
 				fault_point("append-commits");
 			break;
