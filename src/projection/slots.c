@@ -15,9 +15,9 @@
 #include "projection/slots.h"
 #include "util/private_lock.h"
 
-/* Workers of other databases. */
-static int
-count_others(void)
+/* Workers of other databases; of all, for a process that is in none. */
+int
+slots_of_other_workers(void)
 {
 	LockData   *locks = GetLockStatusData();
 	int			count = 0;
@@ -30,6 +30,8 @@ count_others(void)
 			tag->locktag_field1 != MyDatabaseId && (locks->locks[i].holdMask & LOCKBIT_ON(ExclusiveLock)) != 0)
 			count++;
 	}
+	pfree(locks->locks);
+	pfree(locks);
 	return count;
 }
 
@@ -40,5 +42,5 @@ count_others(void)
 bool
 slots_are_scarce(void)
 {
-	return !background_worker_is_free() && 2 * (count_others() + 1) >= max_worker_processes;
+	return !background_worker_is_free() && 2 * (slots_of_other_workers() + 1) >= max_worker_processes;
 }

@@ -7,6 +7,7 @@
 
 #include "postgres.h"
 
+extern int	slots_of_other_workers(void);
 extern bool slots_are_scarce(void);
 
 #endif							/* DUGONG_SLOTS_H */
