@@ -53,7 +53,7 @@ foreach my $how (q{SET exit_on_error = on; }, q{PERFORM set_config('exit_on_erro
 		        END;
 		    END IF;
 		END \$\$;
-		SELECT dugong.create_projection('kills', 'BankAccount', event_handler => 'a.on_event(dugong.domain_event)');
+		SELECT dugong.create_projection('kills', 'BankAccount', event_handler => 'a.on_event(dugong.domain_event)', start_position => NULL);
 		RESET ROLE;
 		SELECT bank_open_account(CASE i WHEN 3 THEN 'deadly' ELSE 'owner' END) FROM generate_series(1, 5) i;
 		SQL
@@ -70,7 +70,7 @@ foreach my $how (q{SET exit_on_error = on; }, q{PERFORM set_config('exit_on_erro
 sql('shop', <<~'SQL');
 	SET ROLE attacker;
 	CREATE OR REPLACE FUNCTION a.on_event(e dugong.domain_event) RETURNS void LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(600) WHERE e.payload ->> 'owner' = 'slow'; END $$;
-	SELECT dugong.create_projection('slow', 'BankAccount', event_handler => 'a.on_event(dugong.domain_event)');
+	SELECT dugong.create_projection('slow', 'BankAccount', event_handler => 'a.on_event(dugong.domain_event)', start_position => NULL);
 	RESET ROLE;
 	SELECT bank_open_account('slow');
 	SQL
@@ -88,12 +88,15 @@ sql('shop', q{SELECT dugong.drop_projection('slow'); SELECT dugong.stop_workers(
 # What the administrator sets for those who log in is not for workers
 new_database('given');
 sql('given', 'CREATE EXTENSION dugong; SELECT dugong.stop_workers()');
-sql('given', "ALTER DATABASE given SET $_") foreach 'role = clerk', 'exit_on_error = on', 'row_security = off', 'default_transaction_read_only = on', "search_path = a, pg_temp",
+sql('postgres', "ALTER DATABASE given SET $_") foreach 'role = clerk', 'exit_on_error = on', 'row_security = off', 'default_transaction_read_only = on', "search_path = a, pg_temp",
   'default_transaction_isolation = serializable', 'statement_timeout = 1', 'session_replication_role = replica';
 {
-	local $ENV{PGOPTIONS} = '-c default_transaction_read_only=off -c statement_timeout=0 -c search_path=public -c session_replication_role=origin';
-	sql('given', "RESET ROLE; SET ROLE NONE; SELECT bank_open_account('Anna', 5); SELECT dugong.start_workers()");
-	ok($node->poll_query_until('given', 'SET ROLE NONE; SELECT count(*) = 1 FROM bank_account_query_model'), 'ALTER DATABASE ... SET role, and more: the worker is who it was');
+	local $ENV{PGOPTIONS} = '-c default_transaction_read_only=off -c statement_timeout=0 -c search_path=public -c session_replication_role=origin -c role=none';
+	sql('given', q{CREATE FUNCTION public.fail(dugong.domain_event) RETURNS void LANGUAGE plpgsql AS 'BEGIN RAISE ''failed''; END';
+		SELECT dugong.create_projection('fails', 'BankAccount', event_handler => 'public.fail(dugong.domain_event)');
+		SELECT bank_open_account('Anna', 5), dugong.start_workers()});
+	ok($node->poll_query_until('given', 'SELECT count(*) = 1 FROM bank_account_query_model'), 'ALTER DATABASE ... SET role, and more: the worker is who it was');
+	ok($node->poll_query_until('given', q{SELECT count(*) = 1 FROM dugong.dead_letters WHERE sqlstate = 'P0001'}), 'and outlives an error');
 }
 
 # Objects that somebody has planted: CREATE EXTENSION takes none of them for its own
