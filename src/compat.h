@@ -50,6 +50,20 @@
 #define proc_is_background_worker(proc) ((proc)->isBackgroundWorker)
 #endif
 
+/* Can another background worker start?  16 made it another list. */
+#if PG_VERSION_NUM >= 160000
+#define background_worker_is_free() (!dlist_is_empty(&ProcGlobal->bgworkerFreeProcs))
+#else
+#define background_worker_is_free() (ProcGlobal->bgworkerFreeProcs != NULL)
+#endif
+
+/* 17 added a timeout that ends the session; 0 = none. */
+#if PG_VERSION_NUM >= 170000
+#define transaction_timeout_compat TransactionTimeout
+#else
+#define transaction_timeout_compat 0
+#endif
+
 /* 17 added: does a stronger lock do, too? */
 #if PG_VERSION_NUM >= 170000
 #define lock_held_by_me(tag, mode) LockHeldByMe(tag, mode, false)

@@ -44,11 +44,15 @@
 PG_FUNCTION_INFO_V1(dugong_start_workers);
 PG_FUNCTION_INFO_V1(dugong_stop_workers);
 
-/* A session asks for a worker at most once in this time, ms. */
+/* A session asks for a worker at most once in this time, ms, and says as seldom that there is no slot. */
 #define LAUNCH_INTERVAL 1000
+
+/* ... unless no slot was free: those who have a worker ask for the next one as often as they append. */
+#define RETRY_INTERVAL 50
 
 static bool wanted;				/* by this transaction, when it commits */
 static bool stop_wanted;		/* likewise */
+static bool no_slot;			/* was free: the session's next transactions try again */
 static bool appended;			/* has this transaction, which commits, appended events? */
 
 /* Workers that are to be terminated when this transaction has committed. */
@@ -119,13 +123,19 @@ worker_is_missing(void)
 	return LockAcquire(&launch, ExclusiveLock, false, true) != LOCKACQUIRE_NOT_AVAIL;
 }
 
+/* Without a slot it tries again soon, and tells of it now and then. */
 static void
-launch(BackgroundWorkerHandle **handle)
+launch(BackgroundWorkerHandle **handle, TimestampTz now)
 {
-	if (!launch_worker(MyDatabaseId, MyDatabaseTableSpace, 0, false, handle))
-		ereport(LOG,
-				(errmsg("could not start the dugong worker: no free background worker slot"),
-				 errhint("You might need to increase max_worker_processes.")));
+	static TimestampTz last_complaint;
+
+	no_slot = !launch_worker(MyDatabaseId, MyDatabaseTableSpace, 0, false, handle);
+	if (!no_slot || !TimestampDifferenceExceeds(last_complaint, now, LAUNCH_INTERVAL))
+		return;
+	last_complaint = now;
+	ereport(LOG,
+			(errmsg("could not start the dugong worker: no free background worker slot"),
+			 errhint("You might need to increase max_worker_processes.")));
 }
 
 /*
@@ -144,7 +154,7 @@ launch_if_due(void)
 	uint32		holdoff = InterruptHoldoffCount;
 	pid_t		pid;
 
-	if (!TimestampDifferenceExceeds(last_launch, now, LAUNCH_INTERVAL) &&
+	if (!TimestampDifferenceExceeds(last_launch, now, no_slot ? RETRY_INTERVAL : LAUNCH_INTERVAL) &&
 		!(last_worker && GetBackgroundWorkerPid(last_worker, &pid) == BGWH_STOPPED))
 		return;
 	last_launch = now;
@@ -154,7 +164,7 @@ launch_if_due(void)
 	PG_TRY();
 	{
 		MemoryContextSwitchTo(TopMemoryContext);
-		launch(&last_worker);
+		launch(&last_worker, now);
 	}
 	PG_CATCH();
 	{
@@ -194,8 +204,9 @@ at_transaction_event(XactEvent event, void *arg)
 			if (stop_wanted)
 				find_busy_workers();
 			appended = publish_pending();
-			if (wanted || appended)
+			if (wanted || appended || no_slot)
 				wanted = worker_is_missing();
+			no_slot = no_slot && wanted;
 			if (appended)
 				fault_point("append-commits");
 			break;

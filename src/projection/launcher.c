@@ -22,6 +22,7 @@
 #include "postmaster/interrupt.h"
 #include "projection/launch.h"
 #include "projection/launcher.h"
+#include "projection/slots.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
 #include "storage/proc.h"
@@ -30,6 +31,7 @@
 #include "utils/snapmgr.h"
 
 #define RETRY_INTERVAL 1000		/* ms, while no worker slot is free */
+#define MAX_TRIES 5				/* while there is no worker that could end */
 
 typedef struct Database
 {
@@ -91,21 +93,29 @@ list_databases(void)
 	return databases;
 }
 
-/* Tries until there is a slot, then until the worker has started. */
-static void
+/*
+ * Tries until there is a slot, then until the worker has started.  False if
+ * there will be none: it may be the launcher that has the only one.
+ */
+static bool
 launch(const Database *database)
 {
 	BackgroundWorkerHandle *handle;
+	int			tries = 0;
 	pid_t		pid;
 
 	while (!launch_worker(database->oid, database->tablespace, 0, true, &handle))
 	{
+		tries = slots_of_other_workers() > 0 ? 0 : tries + 1;
+		if (tries > MAX_TRIES)
+			return false;
 		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
 						 RETRY_INTERVAL, PG_WAIT_EXTENSION);
 		ResetLatch(MyLatch);
 		CHECK_FOR_INTERRUPTS();
 	}
 	(void) WaitForBackgroundWorkerStartup(handle, &pid);
+	return true;
 }
 
 void
@@ -123,6 +133,13 @@ dugong_launcher_main(Datum arg)
 									ALLOCSET_DEFAULT_SIZES);
 	MemoryContextSwitchTo(context);
 	foreach(cell, list_databases())
-		launch(lfirst(cell));
+		if (!launch(lfirst(cell)))
+		{
+			ereport(LOG,
+					(errmsg("the dugong launcher has found no free background worker slot"),
+					 errdetail("The first append in a database starts its worker."),
+					 errhint("You might need to increase max_worker_processes.")));
+			break;
+		}
 	proc_exit(0);
 }

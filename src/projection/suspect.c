@@ -2,11 +2,12 @@
  * suspect.c
  *		What a process was at when it died.
  *
- * A handler may crash the server process, or be killed for the memory that it
- * takes.  Then no error is caught, and nothing that the transaction wrote is
- * left.  So whoever runs a batch of a projection, a worker or a session, notes
- * in a file that he is at it, and takes the note back when his transaction
- * ends, one way or another.  Who finds a note that nobody has taken back knows
+ * A handler may crash the server process, be killed for the memory that it
+ * takes, or have its errors end the process (exit_on_error).  Then no error is
+ * caught, and nothing that the transaction wrote is left.  So whoever runs a
+ * batch of a projection, a worker or a session, notes in a file that he is at
+ * it, and takes the note back when his transaction ends, one way or another.
+ * Who finds a note that nobody has taken back knows
  * that a process has died: the batch is then done one event at a time, with a
  * note of the aggregate.  One over which MAX_DEATHS processes in a row have
  * died is set aside like any that fails; and when that has happened to
@@ -32,12 +33,15 @@
 
 #include "access/parallel.h"
 #include "access/xact.h"
+#include "compat.h"
 #include "miscadmin.h"
 #include "postmaster/interrupt.h"
 #include "projection/projection.h"
 #include "projection/suspect.h"
 #include "storage/fd.h"
+#include "storage/ipc.h"
 #include "tcop/tcopprot.h"
+#include "utils/guc.h"
 
 #define MAX_SET_ASIDE 3
 
@@ -111,6 +115,25 @@ quit(SIGNAL_ARGS)
 		quickdie(postgres_signal_arg);
 }
 
+/*
+ * Is the process about to end because of users' code, and not because it was
+ * told to?  Whoever sets exit_on_error, or a timeout that ends the session,
+ * makes an error the death of the process, which no handler of errors sees.
+ */
+static bool
+ends_of_users_code(void)
+{
+	return proc_exit_inprogress && (ExitOnAnyError || transaction_timeout_compat > 0);
+}
+
+/* For whoever comes next: nobody takes it back. */
+static void
+leave_note(void)
+{
+	close(file);
+	file = -1;
+}
+
 /* Takes the note back. */
 static void
 end_note(bool committed)
@@ -130,14 +153,21 @@ end_note(bool committed)
 static void
 at_transaction_end(XactEvent event, void *arg)
 {
+	if (file >= 0 && event == XACT_EVENT_ABORT && ends_of_users_code())
+		leave_note();
 	if (file >= 0 && (event == XACT_EVENT_COMMIT || event == XACT_EVENT_ABORT || event == XACT_EVENT_PREPARE))
 		end_note(event != XACT_EVENT_ABORT);
 }
 
-/* An abort gives the projection's lock up, if that was taken within. */
+/*
+ * An abort gives the projection's lock up, if that was taken within.  It takes
+ * back what users' code has set, so it is the time to look at that.
+ */
 static void
 at_subtransaction_end(SubXactEvent event, SubTransactionId mine, SubTransactionId parent, void *arg)
 {
+	if (file >= 0 && event == SUBXACT_EVENT_ABORT_SUB && ends_of_users_code())
+		leave_note();
 	if (file < 0 || GetCurrentTransactionNestLevel() > level)
 		return;
 	if (event == SUBXACT_EVENT_ABORT_SUB)

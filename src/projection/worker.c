@@ -16,6 +16,8 @@
  * - another one has its lock, or the extension or database is gone;
  * - dugong.stop_workers() was called, or there is no share for it any more;
  * - it has had nothing to do for IDLE_TIME: the next append starts it again.
+ *   While there are more databases than slots, it ends as soon as it has caught
+ *   up, if it has had its turn.
  *
  * When somebody waits for the database's lock (DROP DATABASE, and CREATE DATABASE
  * with this one as the template) it ends with exit code 1: the postmaster starts
@@ -42,6 +44,7 @@
 #include "projection/launch.h"
 #include "projection/parked.h"
 #include "projection/projection.h"
+#include "projection/slots.h"
 #include "projection/task.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
@@ -63,6 +66,7 @@
 #define LOOK_INTERVAL 2000		/* does somebody wait for the database? */
 #define IDLE_TIME 10000
 #define SLOW_TIME 100			/* in one transaction: others take over */
+#define TURN 500				/* while slots are scarce, twice */
 
 /*
  * After a round in which something was done, us.  A round costs more than an
@@ -84,6 +88,7 @@ static WorkerIdentity me;
 static Colleague colleagues[MAX_WORKERS];
 static TimestampTz next_look;	/* when somebody else's share may be due */
 static TimestampTz next_retry;	/* when something that was set aside is due */
+static int	scarce_looks;		/* in a row that have found slots to be scarce */
 
 /* What was in flight before the last poll; see nothing_new(). */
 static int64 last_drawn;
@@ -111,6 +116,7 @@ pin_settings(void)
 		{"idle_in_transaction_session_timeout", "0"},
 		{"transaction_timeout", "0"},	/* since 17 */
 		{"lock_timeout", "1s"},
+		{"exit_on_error", "off"},
 		{"session_replication_role", "origin"},
 		{"synchronous_commit", "off"}
 	};
@@ -118,6 +124,17 @@ pin_settings(void)
 	for (size_t i = 0; i < lengthof(pinned); i++)
 		if (GetConfigOption(pinned[i][0], true, false) != NULL)
 			SetConfigOption(pinned[i][0], pinned[i][1], PGC_SUSET, PGC_S_OVERRIDE);
+}
+
+/*
+ * Nor who it is: ALTER DATABASE ... SET role is for those who log in.  Inside
+ * a transaction.
+ */
+static void
+pin_identity(void)
+{
+	SetConfigOption("session_authorization", GetUserNameFromId(GetAuthenticatedUserId(), false), PGC_SUSET, PGC_S_OVERRIDE);
+	SetConfigOption("role", "none", PGC_SUSET, PGC_S_OVERRIDE);
 }
 
 /* Is this a database in which to work: existing, no template, open? */
@@ -144,6 +161,7 @@ prepare_work(void)
 	bool		proceed;
 
 	activity_begin("dugong: starting");
+	pin_identity();
 	proceed = dugong_max_workers > me.number && database_is_ordinary() &&
 		OidIsValid(get_extension_oid("dugong", true)) && log_exists() && !workers_are_stopped();
 	if (proceed)
@@ -470,6 +488,32 @@ elapsed(TimestampTz since)
 	return TimestampDifferenceMilliseconds(since, GetCurrentTimestamp());
 }
 
+/*
+ * Has the worker been here for long enough, for one whose slot others need?
+ * Asked when it has caught up.
+ */
+static bool
+turn_is_over(void)
+{
+	static TimestampTz last_look;
+
+	if (last_look == 0)
+		last_look = GetCurrentTimestamp();
+	if (elapsed(last_look) < TURN)
+		return false;
+	last_look = GetCurrentTimestamp();
+	scarce_looks = slots_are_scarce() ? scarce_looks + 1 : 0;
+	return scarce_looks >= 2;
+}
+
+/* Has the worker nothing to do, and nothing to come back to, for long enough to end? */
+static bool
+is_idle(TimestampTz last_work)
+{
+	return tasks_next_try(GetCurrentTimestamp()) == DT_NOEND && next_retry == DT_NOEND &&
+		(elapsed(last_work) >= IDLE_TIME || turn_is_over());
+}
+
 /* The earliest time at which something is due that nobody will tell us of. */
 static TimestampTz
 next_due(TimestampTz last_poll)
@@ -560,8 +604,7 @@ step(Course *course)
 		poll_log(course);
 	else if (database_is_wanted())
 		course->round = ROUND_WANTED;
-	else if (!course->busy && tasks_next_try(GetCurrentTimestamp()) == DT_NOEND && next_retry == DT_NOEND &&
-			 elapsed(course->last_work) >= IDLE_TIME)
+	else if (!course->busy && is_idle(course->last_work))
 	{
 		if (retire(course->database, course->context))
 			course->round = ROUND_GONE;
@@ -570,7 +613,8 @@ step(Course *course)
 		course->woken = true;
 	}
 	else
-		course->woken = wait_for_work(Min(TimestampDifferenceMilliseconds(GetCurrentTimestamp(), course->due) + 1, LOOK_INTERVAL));
+		course->woken = wait_for_work(Min(TimestampDifferenceMilliseconds(GetCurrentTimestamp(), course->due) + 1,
+										  scarce_looks > 0 ? TURN : LOOK_INTERVAL));
 }
 
 /*

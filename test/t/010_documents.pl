@@ -122,6 +122,10 @@ like($err, qr/the course has changed: append condition does not hold/, 'consiste
 like($out, qr/^Bert\|blue\nblue\|AccountOpened$/m, 'tenants: each sees its own');
 like($out, qr/^bank_account\|running\|0\|0\|0$/m, 'tenants: the status');
 like($err, qr/NOTICE:  permission denied for tenant "red"/, 'tenants: whatever it sets');
+($out, $err) = @{ $output{security} };
+like($out, qr/^Alice\|700$/m, 'security: a teller may do what was granted');
+like($err, qr/NOTICE:  permission denied for function bank_withdraw/, 'security: and nothing else');
+like($out, qr/^1\ndesk\|append_event, create_aggregate_type\nteller\|bank_deposit, bank_get_account\n/m, 'security: a command of one\'s own; who may do what');
 is($node->safe_psql('postgres', q{SELECT count(*) FROM pg_roles WHERE rolname !~ '^pg_' AND NOT rolsuper}),
 	'0', 'reference: its roles are dropped');
 
