@@ -524,9 +524,22 @@ checkpoint_remove(const char *projection)
 	restore_floor_moved();
 }
 
-/* Sets a checkpoint without holes: all up to the position is handled. */
+/* All up to the position is handled, and no hole can fill any more.  What the projection was made by stays. */
 void
-checkpoint_place(const Projection *projection, int64 position)
+checkpoint_settle(const Projection *projection, int64 position)
+{
+	Checkpoint	checkpoint;
+
+	checkpoint_load(&checkpoint, projection);
+	checkpoint.position = position;
+	checkpoint.removed = list_copy(checkpoint.holes);
+	checkpoint_save(&checkpoint, projection, 0);
+	CommandCounterIncrement();
+}
+
+/* Begins a checkpoint anew, without holes: all up to the position is handled. */
+static void
+begin_anew(const Projection *projection, int64 position)
 {
 	Checkpoint	checkpoint = {.position = position,.memory = find_memory(projection->name)};
 
@@ -548,7 +561,7 @@ checkpoint_reset(const Projection *projection, int64 replay_until)
 	};
 	Datum		values[] = {CStringGetTextDatum(projection->name), Int64GetDatum(replay_until)};
 
-	checkpoint_place(projection, projection->start_position);
+	begin_anew(projection, projection->start_position);
 	SPI_connect();
 	plan_execute(&set_until, values, NULL, false);
 	SPI_finish();

@@ -55,7 +55,7 @@ extern int64 checkpoint_last_handled(const Checkpoint *checkpoint, const Project
 									 const AggregateKey *key, int64 before, Snapshot snapshot);
 extern void checkpoint_save(Checkpoint *checkpoint, const Projection *projection, int64 nevents);
 extern void checkpoint_reset(const Projection *projection, int64 replay_until);
-extern void checkpoint_place(const Projection *projection, int64 position);
+extern void checkpoint_settle(const Projection *projection, int64 position);
 extern void checkpoint_accept(const Projection *projection);
 extern void checkpoint_remove(const char *projection);
 extern HTAB *checkpoint_ahead(const Checkpoint *checkpoint);

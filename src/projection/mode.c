@@ -74,17 +74,25 @@ set_mode(const char *name, const char *mode)
 }
 
 static void
-change_to_async(const Projection *projection)
+settle(const Projection *projection)
 {
-	Relation	log;
+	Relation	log = log_open(AccessShareLock);
 	Snapshot	snapshot;
 
-	moment_take(projection->name, NULL);
-	log = log_open(AccessShareLock);
+	CommandCounterIncrement();
 	snapshot = RegisterSnapshot(GetLatestSnapshot());
-	checkpoint_place(projection, log_last_position(log, snapshot));
+	PushActiveSnapshot(snapshot);
+	checkpoint_settle(projection, log_last_position(log, snapshot));
+	PopActiveSnapshot();
 	UnregisterSnapshot(snapshot);
 	table_close(log, NoLock);
+}
+
+static void
+change_to_async(const Projection *projection)
+{
+	moment_take(projection->name, NULL);
+	settle(projection);
 	set_mode(projection->name, "async");
 }
 
@@ -94,6 +102,7 @@ change_to_inline(const Projection *projection)
 	check_nothing_parked(projection);
 	moment_take(projection->name, run_in_transaction);
 	check_nothing_parked(projection);
+	settle(projection);
 	set_mode(projection->name, "inline");
 }
 

@@ -65,6 +65,20 @@ SELECT dugong.append_event('Other', pg_temp.id('b'), 'Removed', event_id => pg_t
 CALL dugong.run_projections();
 SELECT results_eq($$ SELECT event_id FROM dugong.consumed_messages WHERE consumer = 'typed' $$, $$ VALUES (pg_temp.id('e', 5)) $$, 'only of the event types that it reads');
 
+-- A change of mode waits for nothing, and does not make what old code has written new
+SAVEPOINT s;
+SELECT dugong.append_event('Sum', pg_temp.id('f'), 'Added', '{"n": 1}');
+ROLLBACK TO s;
+SELECT dugong.append_event('Sum', pg_temp.id('f'), 'Added', '{"n": 1}');
+CALL dugong.run_projections();
+SELECT is((SELECT holes FROM dugong.projection_status WHERE projection = 'typed'), 1::bigint, 'a hole that this transaction may fill');
+CREATE OR REPLACE FUNCTION on_event(event dugong.domain_event) RETURNS void LANGUAGE plpgsql AS 'BEGIN RETURN; END';
+CREATE TEMP TABLE before AS SELECT projection, batches, events FROM dugong.projection_status WHERE projection = 'typed';
+SELECT dugong.alter_projection('typed', mode => 'inline');
+SELECT results_eq($$ SELECT mode, holes, stale FROM dugong.projection_status WHERE projection = 'typed' $$, $$ VALUES ('inline', 0::bigint, true) $$, 'is none when it is inline');
+SELECT dugong.alter_projection('typed', mode => 'async');
+SELECT results_eq($$ SELECT mode, lag_events, stale, s.events = before.events FROM dugong.projection_status s JOIN before USING (projection) $$, $$ VALUES ('async', 0::bigint, true, true) $$, 'and async again it is as stale as it was');
+
 -- States and stops
 SELECT dugong.pause_projection('sums');
 UPDATE dugong.projections SET state = 'stopped' WHERE name = 'later';
