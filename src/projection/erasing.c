@@ -27,7 +27,7 @@
 #include "projection/failure.h"
 #include "projection/parked.h"
 #include "projection/projection.h"
-#include "projection/rebuild.h"
+#include "projection/rebuild_states.h"
 #include "store/aggregate_lock.h"
 #include "store/append.h"
 #include "store/erasure.h"

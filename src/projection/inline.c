@@ -28,7 +28,7 @@
 #include "projection/inline.h"
 #include "projection/moment.h"
 #include "projection/projection.h"
-#include "projection/rebuild.h"
+#include "projection/replay.h"
 #include "projection/work.h"
 #include "store/insert.h"
 #include "utils/builtins.h"

@@ -175,6 +175,18 @@ parked_remove(const char *projection, const AggregateKey *key)
 	execute(&delete, values, NULL);
 }
 
+/* Forgets all that a projection has set aside. */
+void
+parked_remove_all(const char *projection)
+{
+	static SavedPlan delete = {
+		.sql = "DELETE FROM dugong.parked_aggregates WHERE projection OPERATOR(pg_catalog.=) $1",.nargs = 1,.argtypes = {TEXTOID}
+	};
+	Datum		name = CStringGetTextDatum(projection);
+
+	execute(&delete, &name, NULL);
+}
+
 /*
  * What the errors of an aggregate say is erased, and it is tried again at
  * once, as if for the first time: its events are not what they were.  False if

@@ -25,6 +25,7 @@ extern void parked_add(const char *projection, const Parked *parked, const pg_uu
 extern void parked_extend(const char *projection, const AggregateKey *key, int64 last);
 extern void parked_advance(const char *projection, const Parked *parked);
 extern void parked_remove(const char *projection, const AggregateKey *key);
+extern void parked_remove_all(const char *projection);
 extern bool parked_erase(const char *projection, const AggregateKey *key);
 extern bool parked_take_due(const char *projection, Parked *parked);
 extern TimestampTz parked_next_retry(void);

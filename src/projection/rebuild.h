@@ -9,7 +9,6 @@
 
 #include "projection/projection.h"
 
-extern void rebuild_aggregate(const Projection *projection, const AggregateKey *key, bool own_transaction);
-extern void replay_all(const Projection *projection);
+extern Projection *rebuild_lock(const char *name);
 
 #endif							/* DUGONG_REBUILD_H */
