@@ -69,11 +69,12 @@ my @levels = ('READ COMMITTED', 'REPEATABLE READ', 'SERIALIZABLE');
 my @ends = ('COMMIT', 'ROLLBACK', 'COMMIT PREPARED', 'ROLLBACK PREPARED');
 my @settings = qw(auto always off);
 
-# How a command is called. The first line of "undone" ones is taken back.
+# How a command is called, and called once more before or after it, which is taken back.
 my %shape = (
 	plain => sub { return (undef, "$_[0];") },
 	released => sub { return (undef, "SAVEPOINT s;\n$_[0];\nRELEASE s;") },
 	undone => sub { return ("SAVEPOINT s;\n$_[0];\nROLLBACK TO s;", "$_[0];") },
+	undone_again => sub { return (undef, "$_[0];", "SAVEPOINT s;\n$_[0];\nROLLBACK TO s;") },
 	caught => sub { return (undef, 'DO ' . quote("BEGIN EXECUTE " . quote($_[0]) . "; EXCEPTION WHEN OTHERS THEN RAISE WARNING USING ERRCODE = SQLSTATE, MESSAGE = SQLERRM; END") . ';') },
 	undone_in_block => sub { my $do = 'EXECUTE ' . quote($_[0]) . ';'; return (undef, 'DO ' . quote("BEGIN BEGIN $do RAISE 'undone'; EXCEPTION WHEN OTHERS THEN NULL; END; $do END") . ';') },
 	in_trigger => sub { return (undef, 'INSERT INTO jobs VALUES (' . quote($_[0]) . ');') },
@@ -130,17 +131,19 @@ sub label { my ($c) = @_; return "$c->{k}: $c->{command}, $c->{level}, " . ($c->
 sub script
 {
 	my ($c, $leave) = @_;
-	my ($undone, $done) = $shape{ $c->{shape} }->(fill($command{ $c->{command} }{sql}, $c->{k}));
+	my ($undone, $done, $again) = $shape{ $c->{shape} }->(fill($command{ $c->{command} }{sql}, $c->{k}));
 	my $touch = "SELECT FROM dblink('other', 'SELECT touch($c->{k})') AS t (x text);\n";
 	my $prepared = $c->{end} =~ /PREPARED/;
 
 	return "\\warn =begun $c->{k}\n" . ($c->{stale} ? '' : $touch)
-	  . "BEGIN ISOLATION LEVEL $c->{level};\nSET LOCAL dugong.correlation_id = '" . uuid(9, $c->{k}) . "';\nSET LOCAL dugong.notify = $c->{notify};\n"
+	  . "SET dugong.notify = $c->{notify};\nBEGIN ISOLATION LEVEL $c->{level};\nSET LOCAL dugong.correlation_id = '" . uuid(9, $c->{k}) . "';\n"
 	  . "SELECT count(*) FROM dugong.event_log WHERE position < 0;\n"
 	  . ($c->{stale} ? $touch : '')
 	  . ($undone ? "\\warn =undone $c->{k}\n$undone\n" : '')
 	  . "\\warn =done $c->{k}\n$done\n"
-	  . ($prepared ? "PREPARE TRANSACTION '$c->{k}';\n" . ($leave ? '' : "\\warn =ended $c->{k}\n$c->{end} '$c->{k}';\n") : "$c->{end};\n")
+	  . ($again ? "\\warn =again $c->{k}\n$again\n" : '')
+	  . "\\warn =ended $c->{k}\n"
+	  . ($prepared ? "PREPARE TRANSACTION '$c->{k}';\n" . ($leave ? '' : "$c->{end} '$c->{k}';\n") : "$c->{end};\n")
 	  . ($leave ? '' : "\\warn =checked $c->{k}\nSELECT check_number($c->{k});\n");
 }
 
@@ -261,18 +264,20 @@ sub judge
 	my $snapshot = $c->{level} ne 'READ COMMITTED';
 	my ($code) = @{ $codes->{done} // [] };
 	my $prepared = $c->{end} =~ /PREPARED/;
-	my %allowed = ($snapshot ? ('40001' => 1) : (), $command->{must} ? ($command->{must} => 1) : (), $snapshot && $command->{level} ? ($command->{level} => 1) : (),
-		$command->{other} ? ($command->{other} => 1) : (), $prepared && $command->{notifies} ? ('0A000' => 1) : ());
+	my %allowed = map { $_ => 1 } grep { defined } ($snapshot ? ('40001', $command->{level}) : (), $command->{must}, $command->{other});
+	my @ended = @{ $codes->{ended} // [] };
 
+	# What is not prepared cannot be ended
+	if ($prepared && !defined $code && $command->{notifies} && @ended && $ended[0] eq '0A000') { $code = shift @ended; }
+	elsif (defined $code && !$allowed{$code}) { return "is told $code"; }
+	shift @ended if $prepared && defined $code && @ended && $ended[0] eq '42704';
 	$c->{appended} = defined $code || $c->{end} =~ /ROLLBACK/ ? 0 : $command->{events};
 	return "begins with @{ $codes->{begun} }" if $codes->{begun};
-	return "is told $code" if defined $code && !$allowed{$code};
 	return 'is not refused' if !defined $code && $command->{must};
-	my @ended = grep { !(defined $code && $_ eq '42704') } @{ $codes->{ended} // [] };
 	return "ends with @ended" if @ended;
 	return "is wrong: @{ $codes->{checked} }" if $codes->{checked};
-	my @undone = grep { !$allowed{$_} } @{ $codes->{undone} // [] };
-	return "is told @undone before it is undone" if @undone;
+	my @undone = (grep({ !$allowed{$_} } @{ $codes->{undone} // [] }), grep { /^(XX|ZZ|57)/ } @{ $codes->{again} // [] });
+	return "is told @undone by what is undone" if @undone;
 	return '';
 }
 
