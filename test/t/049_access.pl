@@ -83,7 +83,7 @@ foreach (1 .. 3)
 	$node->poll_query_until('shop', "SELECT count(*) = 0 FROM pg_stat_activity WHERE pid = $pid");
 }
 is(sql('shop', 'SELECT count(*) FROM dugong.dead_letters'), '0', 'a terminated worker sets nothing aside');
-sql('shop', q{SELECT dugong.drop_projection('slow'); SELECT dugong.stop_workers()});
+sql('shop', $_) foreach 'SELECT dugong.stop_workers()', q{SELECT dugong.drop_projection('slow')};
 
 # What the administrator sets for those who log in is not for workers
 new_database('given');
