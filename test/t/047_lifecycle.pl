@@ -76,6 +76,7 @@ sub make_busy
 sub wake
 {
 	my ($db) = @_;
+	sql($db, 'SELECT dugong.stop_workers()');
 	return sql($db, 'INSERT INTO waived SELECT id FROM dugong.event_log ON CONFLICT DO NOTHING; SELECT dugong.start_workers()');
 }
 
