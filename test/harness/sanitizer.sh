@@ -44,7 +44,7 @@ install_into() {
 	cd "$work"/postgresql-*/
 	nice ./configure --prefix=/usr --bindir="$pg/bin" --libdir="$pg/lib" --libexecdir=/usr/lib/postgresql \
 		--includedir="/usr/include/postgresql/$major" --datadir="/usr/share/postgresql/$major" \
-		--with-system-tzdata=/usr/share/zoneinfo --disable-rpath --without-readline --without-zlib --with-icu \
+		--with-system-tzdata=/usr/share/zoneinfo --disable-rpath --without-readline --without-zlib --with-icu --with-uuid=e2fs \
 		--enable-cassert --enable-debug --enable-tap-tests CFLAGS="-Og -fno-omit-frame-pointer $flags" LDFLAGS="$flags"
 	nice make -s -j"$(nproc)" world-bin
 	make -s DESTDIR="$1.part" install-world-bin
@@ -55,7 +55,7 @@ install_into() {
 	list_sources
 	found=
 	for version in $(apt_source apt-cache showsrc "postgresql-$major" | sed -n 's/^Version: //p' | sort -Vr | uniq); do
-		found=$cache/postgresql-$version-sanitizer
+		found=$cache/postgresql-$version-sanitizers
 		[[ ! -d $found ]] || break
 		if fetch "$version"; then
 			rm -rf "$found.part"

@@ -22,7 +22,7 @@ wants_sanitizer() {
 	[[ " ${ONLY:-$parts} " == *" sanitizer "* ]]
 }
 if wants_sanitizer; then
-	SANDBOX_PACKAGES+=(bzip2 libicu-dev pkg-config sqlsmith)
+	SANDBOX_PACKAGES+=(bzip2 libicu-dev pkg-config sqlsmith uuid-dev)
 fi
 
 sandbox_fill() {
