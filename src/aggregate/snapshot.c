@@ -62,24 +62,13 @@ enum
 
 #define SNAPSHOT_NCOLUMNS SNAPSHOT_TAKEN_AT
 
-/* Errors that are not the state's or the fold's: cancelled, out of resources, to be tried again. */
-bool
-snapshot_error_is_foreign(const ErrorData *error)
-{
-	int			category = ERRCODE_TO_CATEGORY(error->sqlerrcode);
-
-	return category == ERRCODE_OPERATOR_INTERVENTION ||
-		category == ERRCODE_INSUFFICIENT_RESOURCES ||
-		category == ERRCODE_TRANSACTION_ROLLBACK;
-}
-
 /* As attempt(), for what is done to a state; an error that is not the state's passes. */
 ErrorData *
 snapshot_attempt_state(AttemptAction action, void *arg)
 {
 	ErrorData  *error = attempt(action, arg);
 
-	if (error && snapshot_error_is_foreign(error))
+	if (error && error_is_foreign(error))
 		ReThrowError(error);
 	return error;
 }
@@ -419,7 +408,7 @@ take_due(const AggregateKey *key)
 	DueSnapshot due = {.aggregate = {.key = *key}};
 	ErrorData  *error = attempt(build_due, &due);
 
-	if (error && snapshot_error_is_foreign(error))
+	if (error && error_is_foreign(error))
 		ReThrowError(error);
 	if (error)
 	{

@@ -15,7 +15,6 @@ extern void snapshot_after_append(const Aggregate *aggregate);
 extern int64 snapshot_forget(const AggregateKey *key);
 extern bytea *snapshot_make(const Aggregate *aggregate);
 extern void snapshot_store(const Aggregate *aggregate, bytea *state);
-extern bool snapshot_error_is_foreign(const ErrorData *error);
 extern ErrorData *snapshot_attempt_state(AttemptAction action, void *arg);
 extern void snapshot_restore(Aggregate *aggregate, int64 to_sequence_number, Snapshot snapshot);
 

@@ -97,7 +97,7 @@ verify_and_repair(Verification *verification)
 	ErrorData  *error = attempt(build_verified, verification);
 	bytea	   *state;
 
-	if (error && snapshot_error_is_foreign(error))
+	if (error && error_is_foreign(error))
 		ReThrowError(error);
 	verification->right = false;
 	if (error == NULL)

@@ -176,8 +176,7 @@ is_fit(Candidate *candidate)
 
 	if (error == NULL)
 		return true;
-	if (ERRCODE_TO_CATEGORY(error->sqlerrcode) == ERRCODE_OPERATOR_INTERVENTION ||
-		ERRCODE_TO_CATEGORY(error->sqlerrcode) == ERRCODE_INSUFFICIENT_RESOURCES)
+	if (error_is_foreign(error))
 		ReThrowError(error);
 	note_problem(verifier, candidate->row, PROBLEM_UNFIT, error->message);
 	if (verifier->problems[PROBLEM_UNFIT].sqlstate == 0)

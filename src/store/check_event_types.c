@@ -119,16 +119,6 @@ event_check_stored(const LogRow *row)
 		check_event(&check, row, find_or_add(&check, type_id, version, type));
 }
 
-/* Errors that are not the event's: out of resources, cancelled, shut down. */
-static bool
-is_foreign_error(const ErrorData *error)
-{
-	int			category = ERRCODE_TO_CATEGORY(error->sqlerrcode);
-
-	return category == ERRCODE_INSUFFICIENT_RESOURCES ||
-		category == ERRCODE_OPERATOR_INTERVENTION;
-}
-
 static void
 note_failure(Check *check, Finding *finding, const LogRow *row, ErrorData *error)
 {
@@ -167,7 +157,7 @@ try_event(Check *check, Finding *finding, const LogRow *row)
 
 	MemoryContextSwitchTo(check->event_context);
 	error = attempt(check_one, &event);
-	if (error && is_foreign_error(error))
+	if (error && error_is_foreign(error))
 		ReThrowError(error);
 	if (error)
 		note_failure(check, finding, row, error);

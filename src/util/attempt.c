@@ -46,3 +46,22 @@ attempt(AttemptAction action, void *arg)
 	CurrentResourceOwner = owner;
 	return error;
 }
+
+/*
+ * Is an error nobody's fault in what was attempted: cancelled, out of resources,
+ * a lock that was not to be had in time, to be tried again?
+ */
+bool
+error_is_foreign(const ErrorData *error)
+{
+	switch (ERRCODE_TO_CATEGORY(error->sqlerrcode))
+	{
+		case ERRCODE_OPERATOR_INTERVENTION:
+		case ERRCODE_INSUFFICIENT_RESOURCES:
+		case ERRCODE_SYSTEM_ERROR:
+		case ERRCODE_TRANSACTION_ROLLBACK:
+			return true;
+		default:
+			return error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE;
+	}
+}

@@ -9,6 +9,7 @@
 
 typedef void (*AttemptAction) (void *arg);
 
+extern bool error_is_foreign(const ErrorData *error);
 extern ErrorData *attempt(AttemptAction action, void *arg);
 
 #endif							/* DUGONG_ATTEMPT_H */
