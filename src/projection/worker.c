@@ -58,6 +58,7 @@
 #include "utils/syscache.h"
 #include "util/activity.h"
 #include "util/fault.h"
+#include "util/monotonic.h"
 #include "util/private_lock.h"
 
 /* All in ms. */
@@ -83,6 +84,7 @@ typedef struct Colleague
 
 static WorkerIdentity me;
 static Colleague colleagues[MAX_WORKERS];
+/* These, and what is due in work(), are times of monotonic_now(). */
 static TimestampTz next_look;	/* when somebody else's share may be due */
 static TimestampTz next_retry;	/* when something that was set aside is due */
 
@@ -191,7 +193,7 @@ needs_help(int number)
 {
 	Colleague  *colleague = &colleagues[number];
 	LOCKTAG		tag = private_lock_tag(MyDatabaseId, LOCK_WORKER, number);
-	TimestampTz now = GetCurrentTimestamp();
+	TimestampTz now = monotonic_now();
 	VirtualTransactionId *holders;
 	VirtualTransactionId vxid;
 	int			count;
@@ -312,6 +314,15 @@ nothing_new(void)
 }
 
 /* Finds out what there is to do; the tasks are in the given context. */
+/* By monotonic_now(). */
+static TimestampTz
+next_parked_retry(void)
+{
+	TimestampTz at = parked_next_retry();
+
+	return at == DT_NOEND ? DT_NOEND : monotonic_now() + Max(at - GetCurrentTimestamp(), 0);
+}
+
 static Round
 list_work(List **chosen, MemoryContext context)
 {
@@ -337,7 +348,7 @@ list_work(List **chosen, MemoryContext context)
 			listen_to(WORKER_CHANNEL);
 			launch_others(list_length(projections));
 			*chosen = choose_tasks(projections, context);
-			next_retry = parked_next_retry();
+			next_retry = next_parked_retry();
 		}
 	}
 	activity_commit();
@@ -385,7 +396,7 @@ try_projections(MemoryContext context)
 		{
 			run_announcements();
 			round = tasks_run(chosen);
-			if (round != ROUND_WANTED && next_retry <= GetCurrentTimestamp())
+			if (round != ROUND_WANTED && next_retry <= monotonic_now())
 				tasks_retry(chosen);
 		}
 		MemoryContextSwitchTo(outer);
@@ -510,7 +521,7 @@ wait_for_work(long timeout)
 static long
 elapsed(TimestampTz since)
 {
-	return TimestampDifferenceMilliseconds(since, GetCurrentTimestamp());
+	return TimestampDifferenceMilliseconds(since, monotonic_now());
 }
 
 /* The earliest time at which something is due that nobody will tell us of. */
@@ -545,7 +556,7 @@ work(Oid database)
 {
 	MemoryContext context = AllocSetContextCreate(TopMemoryContext, "dugong worker",
 												  ALLOCSET_DEFAULT_SIZES);
-	TimestampTz last_work = GetCurrentTimestamp();
+	TimestampTz last_work = monotonic_now();
 	TimestampTz last_poll = 0;
 	TimestampTz due = 0;
 	bool		busy = false;
@@ -557,7 +568,7 @@ work(Oid database)
 		/* A latch that was set meanwhile makes the wait below return at once. */
 		bool		notified = listen_receive();
 
-		if (notified || woken || due <= GetCurrentTimestamp())
+		if (notified || woken || due <= monotonic_now())
 		{
 			Round		round;
 
@@ -566,7 +577,7 @@ work(Oid database)
 			round = try_projections(context);
 			worked = round == ROUND_WORKED;
 
-			last_poll = GetCurrentTimestamp();
+			last_poll = monotonic_now();
 			if (round >= ROUND_GONE)
 				return round;
 			if (round != ROUND_CAUGHT_UP)
@@ -589,16 +600,16 @@ work(Oid database)
 		}
 		if (database_is_wanted())
 			return ROUND_WANTED;
-		if (!busy && tasks_next_try(GetCurrentTimestamp()) == DT_NOEND && next_retry == DT_NOEND && elapsed(last_work) >= IDLE_TIME)
+		if (!busy && tasks_next_try(monotonic_now()) == DT_NOEND && next_retry == DT_NOEND && elapsed(last_work) >= IDLE_TIME)
 		{
 			if (retire(database, context))
 				return ROUND_GONE;
 			/* Who has looked in the meantime does not know of it. */
-			last_work = GetCurrentTimestamp();
+			last_work = monotonic_now();
 			woken = true;
 			continue;
 		}
-		woken = wait_for_work(Min(TimestampDifferenceMilliseconds(GetCurrentTimestamp(), due) + 1, LOOK_INTERVAL));
+		woken = wait_for_work(Min(TimestampDifferenceMilliseconds(monotonic_now(), due) + 1, LOOK_INTERVAL));
 	}
 }
 
