@@ -38,6 +38,7 @@
 #include "utils/timestamp.h"
 #include "util/fault.h"
 #include "util/identity.h"
+#include "util/monotonic.h"
 #include "util/plan.h"
 #include "util/private_lock.h"
 
@@ -149,7 +150,7 @@ launch_if_due(void)
 {
 	static TimestampTz last_launch;
 	static BackgroundWorkerHandle *last_worker; /* in TopMemoryContext */
-	TimestampTz now = GetCurrentTimestamp();
+	TimestampTz now = monotonic_now();
 	MemoryContext old = CurrentMemoryContext;
 	uint32		holdoff = InterruptHoldoffCount;
 	pid_t		pid;

@@ -30,6 +30,7 @@
 #include "utils/timestamp.h"
 #include "util/attempt.h"
 #include "util/identity.h"
+#include "util/monotonic.h"
 #include "util/plan.h"
 
 #define HOLD_TIME 80			/* ms; with the commit that follows no append waits for more than 100 */
@@ -196,10 +197,10 @@ take(Moment *moment)
 		if (i > 0)
 			pg_usleep(PAUSE * 1000L);
 		CHECK_FOR_INTERRUPTS();
-		start = GetCurrentTimestamp();
+		start = monotonic_now();
 		if (moment->action && !try_within(moment, false, limit))
 			break;
-		limit = Max(CATCH_UP_TIME, TimestampDifferenceMilliseconds(start, GetCurrentTimestamp()));
+		limit = Max(CATCH_UP_TIME, TimestampDifferenceMilliseconds(start, monotonic_now()));
 		if (try_within(moment, true, HOLD_TIME))
 			return;
 	}

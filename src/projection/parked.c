@@ -207,14 +207,18 @@ parked_erase(const char *projection, const AggregateKey *key)
 	return execute(&update, values, NULL) > 0;
 }
 
-/* The one of a projection that is longest due, in the current memory context. */
+/*
+ * The one of a projection that is longest due, in the current memory context.
+ * Where one has failed in the future, the clock was set back: it is due.
+ */
 bool
 parked_take_due(const char *projection, Parked *parked)
 {
 	static SavedPlan select_due = {
 		.sql = "SELECT aggregate_type_id, aggregate_id, tenant_id, first_sequence_number, last_sequence_number, attempts "
 		"FROM dugong.parked_aggregates WHERE projection OPERATOR(pg_catalog.=) $1 "
-		"AND retry_at OPERATOR(pg_catalog.<=) pg_catalog.clock_timestamp() ORDER BY retry_at LIMIT 1",
+		"AND retry_at IS NOT NULL AND (retry_at OPERATOR(pg_catalog.<=) pg_catalog.clock_timestamp() "
+		"OR last_failed_at OPERATOR(pg_catalog.>) pg_catalog.clock_timestamp()) ORDER BY retry_at LIMIT 1",
 		.nargs = 1,
 		.argtypes = {TEXTOID}
 	};
@@ -246,7 +250,8 @@ TimestampTz
 parked_next_retry(void)
 {
 	static SavedPlan select_next = {
-		.sql = "SELECT pg_catalog.min(a.retry_at) FROM dugong.parked_aggregates a, dugong.projections p "
+		.sql = "SELECT pg_catalog.min(CASE WHEN a.last_failed_at OPERATOR(pg_catalog.>) pg_catalog.clock_timestamp() "
+		"THEN pg_catalog.clock_timestamp() ELSE a.retry_at END) FROM dugong.parked_aggregates a, dugong.projections p "
 		"WHERE a.retry_at IS NOT NULL AND p.name OPERATOR(pg_catalog.=) a.projection "
 		"AND p.state OPERATOR(pg_catalog.=) 'running' AND p.mode OPERATOR(pg_catalog.=) 'async'"
 	};

@@ -127,6 +127,20 @@ key_column(Relation table, const char *name, Oid type)
 	return number;
 }
 
+/* A nondeterministic collation would take one tenant for another. */
+static void
+check_tenant_collation(Relation table, AttrNumber tenant)
+{
+	Oid			collation = TupleDescAttr(RelationGetDescr(table), tenant - 1)->attcollation;
+
+	if (!get_collation_isdeterministic(collation))
+		ereport(ERROR,
+				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
+				 errmsg("column \"tenant_id\" of query model \"%s\" has nondeterministic collation \"%s\"",
+						RelationGetRelationName(table), get_collation_name(collation)),
+				 errdetail("Tenants whose names differ would be equal.")));
+}
+
 /* Is that a unique index on the key columns and nothing else? */
 static bool
 index_is_key(Relation index, AttrNumber id, AttrNumber tenant)
@@ -139,6 +153,9 @@ index_is_key(Relation index, AttrNumber id, AttrNumber tenant)
 		return false;
 	if (nkeys == 1)
 		return form->indkey.values[0] == id;
+	for (int i = 0; i < nkeys; i++)
+		if (form->indkey.values[i] == tenant && !get_collation_isdeterministic(index->rd_indcollation[i]))
+			return false;
 	return (form->indkey.values[0] == id && form->indkey.values[1] == tenant) ||
 		(form->indkey.values[0] == tenant && form->indkey.values[1] == id);
 }
@@ -151,6 +168,8 @@ check_key(Relation table)
 	bool		found = false;
 	ListCell   *cell;
 
+	if (tenant != InvalidAttrNumber)
+		check_tenant_collation(table, tenant);
 	foreach(cell, RelationGetIndexList(table))
 	{
 		Relation	index = RelationIdGetRelation(lfirst_oid(cell));

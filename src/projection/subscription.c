@@ -36,6 +36,7 @@
 #include "util/args.h"
 #include "util/attempt.h"
 #include "util/identity.h"
+#include "util/monotonic.h"
 #include "util/pause.h"
 #include "util/plan.h"
 
@@ -417,14 +418,14 @@ look(const char *name, bool *found)
 static void
 wait_for(const char *name, int64 timeout)
 {
-	TimestampTz start = GetCurrentTimestamp();
+	TimestampTz start = monotonic_now();
 	long		pause = MIN_WAIT;
 
 	for (;;)
 	{
 		bool		found;
 		long		cost = look(name, &found);
-		long		elapsed = TimestampDifferenceMilliseconds(start, GetCurrentTimestamp());
+		long		elapsed = TimestampDifferenceMilliseconds(start, monotonic_now());
 
 		if (found || elapsed >= timeout)
 			return;

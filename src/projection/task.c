@@ -25,6 +25,7 @@
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 #include "util/activity.h"
+#include "util/monotonic.h"
 
 /* All in ms. */
 #define MAX_PAUSE 10000
@@ -36,7 +37,7 @@ struct Task
 	BatchRequest request;		/* of the next batch */
 	int			tries;			/* failures in a row, not counting larger batches */
 	long		pause;			/* ms */
-	TimestampTz next_try;		/* not before */
+	TimestampTz next_try;		/* not before, by monotonic_now() */
 	bool		stops_on_error;
 	bool		more;			/* is there more to do in this round? */
 	const ErrorData *error;		/* what is being recorded */
@@ -204,7 +205,7 @@ note_failure(Task *task, ErrorData *error)
 	task->tries++;
 	task->request.patient = task->tries + 1 < dugong_max_attempts;
 	task->pause = Min(Max(task->pause * 2, TASK_MIN_PAUSE), TASK_MAX_PAUSE);
-	task->next_try = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), task->pause);
+	task->next_try = TimestampTzPlusMilliseconds(monotonic_now(), task->pause);
 	task->more = false;
 	ereport(LOG,
 			(errcode(error->sqlerrcode),
@@ -221,7 +222,7 @@ note_failure(Task *task, ErrorData *error)
 static Round
 run_task(Task *task)
 {
-	TimestampTz start = GetCurrentTimestamp();
+	TimestampTz start = monotonic_now();
 	Round		round = ROUND_CAUGHT_UP;
 	char		activity[NAMEDATALEN * 2];
 
@@ -247,7 +248,7 @@ run_task(Task *task)
 			return ROUND_WANTED;
 		if (error == NULL && last_result != BATCH_MORE)
 			task->more = false;
-	} while (task->more && !TimestampDifferenceExceeds(start, GetCurrentTimestamp(), TIME_SLICE));
+	} while (task->more && !TimestampDifferenceExceeds(start, monotonic_now(), TIME_SLICE));
 	return round;
 }
 
@@ -305,7 +306,7 @@ tasks_retry(List *chosen)
 	{
 		Task	   *task = lfirst(cell);
 
-		if (task->next_try <= GetCurrentTimestamp())
+		if (task->next_try <= monotonic_now())
 			run_retries(task);
 	}
 }

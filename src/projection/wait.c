@@ -31,6 +31,7 @@
 #include "utils/timestamp.h"
 #include "util/args.h"
 #include "util/identity.h"
+#include "util/monotonic.h"
 #include "util/pause.h"
 
 PG_FUNCTION_INFO_V1(dugong_wait_for_projection);
@@ -130,7 +131,7 @@ check_blocking(const char *projection)
 static void
 wait_for(const char *name, int64 timeout, int64 target)
 {
-	TimestampTz start = GetCurrentTimestamp();
+	TimestampTz start = monotonic_now();
 	long		last_check = -CHECK_INTERVAL;
 	int			pause = MIN_WAIT;
 
@@ -142,7 +143,7 @@ wait_for(const char *name, int64 timeout, int64 target)
 		check_projection(projection);
 		if (has_arrived(projection, &target))
 			return;
-		elapsed = TimestampDifferenceMilliseconds(start, GetCurrentTimestamp());
+		elapsed = TimestampDifferenceMilliseconds(start, monotonic_now());
 		if (elapsed >= timeout)
 			ereport(ERROR,
 					(errcode(ERRCODE_DUGONG_TIMEOUT),

@@ -60,6 +60,7 @@
 #include "utils/syscache.h"
 #include "util/activity.h"
 #include "util/fault.h"
+#include "util/monotonic.h"
 #include "util/private_lock.h"
 
 /* All in ms. */
@@ -86,6 +87,7 @@ typedef struct Colleague
 
 static WorkerIdentity me;
 static Colleague colleagues[MAX_WORKERS];
+/* These, and what is due in work(), are times of monotonic_now(). */
 static TimestampTz next_look;	/* when somebody else's share may be due */
 static TimestampTz next_retry;	/* when something that was set aside is due */
 static int	scarce_looks;		/* in a row that have found slots to be scarce */
@@ -179,7 +181,7 @@ needs_help(int number)
 {
 	Colleague  *colleague = &colleagues[number];
 	LOCKTAG		tag = private_lock_tag(MyDatabaseId, LOCK_WORKER, number);
-	TimestampTz now = GetCurrentTimestamp();
+	TimestampTz now = monotonic_now();
 	VirtualTransactionId *holders;
 	VirtualTransactionId vxid;
 	int			count;
@@ -299,6 +301,15 @@ nothing_new(void)
 	return nothing;
 }
 
+/* When something that was set aside is due, by monotonic_now(). */
+static TimestampTz
+next_parked_retry(void)
+{
+	TimestampTz at = parked_next_retry();
+
+	return at == DT_NOEND ? DT_NOEND : monotonic_now() + Max(at - GetCurrentTimestamp(), 0);
+}
+
 /* Finds out what there is to do; the tasks are in the given context. */
 static Round
 list_work(List **chosen, MemoryContext context)
@@ -327,7 +338,7 @@ list_work(List **chosen, MemoryContext context)
 				guard_check();
 			launch_others(list_length(projections));
 			*chosen = choose_tasks(projections, context);
-			next_retry = parked_next_retry();
+			next_retry = next_parked_retry();
 		}
 	}
 	activity_commit();
@@ -372,7 +383,7 @@ run_round(MemoryContext context)
 	{
 		run_announcements();
 		round = tasks_run(chosen);
-		if (round != ROUND_WANTED && next_retry <= GetCurrentTimestamp())
+		if (round != ROUND_WANTED && next_retry <= monotonic_now())
 			tasks_retry(chosen);
 	}
 	MemoryContextSwitchTo(outer);
@@ -485,7 +496,7 @@ wait_for_work(long timeout)
 static long
 elapsed(TimestampTz since)
 {
-	return TimestampDifferenceMilliseconds(since, GetCurrentTimestamp());
+	return TimestampDifferenceMilliseconds(since, monotonic_now());
 }
 
 /*
@@ -498,10 +509,10 @@ turn_is_over(void)
 	static TimestampTz last_look;
 
 	if (last_look == 0)
-		last_look = GetCurrentTimestamp();
+		last_look = monotonic_now();
 	if (elapsed(last_look) < TURN)
 		return false;
-	last_look = GetCurrentTimestamp();
+	last_look = monotonic_now();
 	scarce_looks = slots_are_scarce() ? scarce_looks + 1 : 0;
 	return scarce_looks >= 2;
 }
@@ -510,7 +521,7 @@ turn_is_over(void)
 static bool
 is_idle(TimestampTz last_work)
 {
-	return tasks_next_try(GetCurrentTimestamp()) == DT_NOEND && next_retry == DT_NOEND &&
+	return tasks_next_try(monotonic_now()) == DT_NOEND && next_retry == DT_NOEND &&
 		(elapsed(last_work) >= IDLE_TIME || turn_is_over());
 }
 
@@ -566,7 +577,7 @@ poll_log(Course *course)
 	round = run_round(course->context);
 	course->worked = round == ROUND_WORKED;
 
-	course->last_poll = GetCurrentTimestamp();
+	course->last_poll = monotonic_now();
 	if (round >= ROUND_GONE)
 	{
 		course->round = round;
@@ -600,7 +611,7 @@ step(Course *course)
 	bool		notified = listen_receive();
 
 	/* After an error nobody calls it before its time. */
-	if ((course->pause == 0 && (notified || course->woken)) || course->due <= GetCurrentTimestamp())
+	if ((course->pause == 0 && (notified || course->woken)) || course->due <= monotonic_now())
 		poll_log(course);
 	else if (database_is_wanted())
 		course->round = ROUND_WANTED;
@@ -609,11 +620,11 @@ step(Course *course)
 		if (retire(course->database, course->context))
 			course->round = ROUND_GONE;
 		/* Who has looked in the meantime does not know of it. */
-		course->last_work = GetCurrentTimestamp();
+		course->last_work = monotonic_now();
 		course->woken = true;
 	}
 	else
-		course->woken = wait_for_work(Min(TimestampDifferenceMilliseconds(GetCurrentTimestamp(), course->due) + 1,
+		course->woken = wait_for_work(Min(TimestampDifferenceMilliseconds(monotonic_now(), course->due) + 1,
 										  scarce_looks > 0 ? TURN : LOOK_INTERVAL));
 }
 
@@ -643,7 +654,7 @@ try_step(Course *course)
 		course->busy = true;
 		course->woken = false;
 		course->pause = Min(Max(course->pause * 2, TASK_MIN_PAUSE), TASK_MAX_PAUSE);
-		course->due = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), course->pause);
+		course->due = TimestampTzPlusMilliseconds(monotonic_now(), course->pause);
 	}
 	PG_END_TRY();
 	MemoryContextSwitchTo(outer);
@@ -653,7 +664,7 @@ try_step(Course *course)
 static Round
 work(Oid database)
 {
-	Course		course = {.database = database,.last_work = GetCurrentTimestamp(),.round = ROUND_CAUGHT_UP};
+	Course		course = {.database = database,.last_work = monotonic_now(),.round = ROUND_CAUGHT_UP};
 
 	course.context = AllocSetContextCreate(TopMemoryContext, "dugong worker", ALLOCSET_DEFAULT_SIZES);
 	while (course.round < ROUND_GONE)

@@ -28,7 +28,7 @@ sql(<<~SQL);
 	CREATE EXTENSION pgstattuple;
 	CREATE FUNCTION account(n bigint) RETURNS uuid LANGUAGE sql IMMUTABLE RETURN ('00000001-0000-4000-8000-' || lpad(to_hex(n), 12, '0'))::uuid;
 	SELECT count(bank_open_account('x', 0, account(n))) FROM generate_series(0, $accounts - 1) n;
-	CREATE TABLE appended (appender int, events bigint, amount bigint);
+	CREATE TABLE appended (events bigint, amount bigint);
 	CREATE TABLE taken (subscription text PRIMARY KEY, events bigint, amount bigint) WITH (fillfactor = 10);
 	CREATE TABLE counted (n bigint, amount bigint) WITH (fillfactor = 10);
 	INSERT INTO counted VALUES (0, 0);
@@ -39,31 +39,25 @@ sql(<<~SQL);
 	INSERT INTO taken VALUES ('all', 0, 0), ('some', 0, 0);
 
 	-- Batches, each a transaction; some are rolled back
-	CREATE PROCEDURE append_batches(appender int, batches int) LANGUAGE plpgsql AS \$\$
+	CREATE PROCEDURE append_batches(batches int) LANGUAGE plpgsql AS \$\$
 	BEGIN
 	    FOR i IN 1 .. batches LOOP
 	        PERFORM count(*) FROM dugong.append_events('BankAccount', account((random() * 1e9)::int % $accounts),
 	            (SELECT jsonb_agg(jsonb_build_object('type', 'MoneyDeposited', 'payload', jsonb_build_object('amount', n))) FROM generate_series(1, $batch) n));
 	        IF i % 20 = 0 THEN ROLLBACK; ELSE COMMIT; END IF;
 	    END LOOP;
-	    INSERT INTO appended VALUES (appender, (batches - batches / 20) * $batch, (batches - batches / 20) * $batch * ($batch + 1) / 2);
+	    INSERT INTO appended VALUES ((batches - batches / 20) * $batch, (batches - batches / 20) * $batch * ($batch + 1) / 2);
 	END \$\$;
-	CREATE PROCEDURE consume(name text) LANGUAGE plpgsql AS \$\$
+	CREATE FUNCTION consume(name text) RETURNS bigint LANGUAGE plpgsql AS \$\$
 	DECLARE
 	    ids uuid[];
 	    money bigint;
+	    acknowledged bigint;
 	BEGIN
-	    LOOP
-	        SELECT array_agg(id), sum((payload ->> 'amount')::bigint) INTO ids, money FROM dugong.fetch_events(name, 1000);
-	        IF ids IS NULL THEN
-	            COMMIT;
-	            EXIT WHEN (SELECT count(*) FROM appended) = $appenders AND (SELECT lag_events + leased + waiting + retrying FROM dugong.subscription_status WHERE subscription = name) = 0;
-	            PERFORM pg_sleep(0.02);
-	        ELSE
-	            UPDATE taken SET events = events + dugong.ack(name, ids), amount = amount + money WHERE subscription = name;
-	        END IF;
-	        COMMIT;
-	    END LOOP;
+	    SELECT array_agg(id), sum((payload ->> 'amount')::bigint) INTO ids, money FROM dugong.fetch_events(name, 1000);
+	    acknowledged := dugong.ack(name, coalesce(ids, '{}'));
+	    UPDATE taken SET events = events + acknowledged, amount = amount + coalesce(money, 0) WHERE subscription = name AND acknowledged > 0;
+	    RETURN acknowledged;
 	END \$\$;
 	SQL
 
@@ -112,15 +106,39 @@ sub vacuum
 
 my $start = time;
 my $sessions = Sessions->new($node->connstr('bank') . " application_name='life'", $appenders + 3);
-my $rounds = int($events / $batch / $appenders);
-my $listener = $appenders + 2;
-my $told = 0;
-$sessions->send_sql($_, "CALL append_batches($_, $rounds);") foreach 0 .. $appenders - 1;
-$sessions->send_sql($appenders, "CALL consume('all');");
-$sessions->send_sql($appenders + 1, "CALL consume('some');");
+my ($all, $some, $listener) = ($appenders, $appenders + 1, $appenders + 2);
+my $left = int($events / $batch / 100);      # times a hundred batches
+my $done = 0;
+
+# A statement of its own each time: a session tells autovacuum what it has done when it is idle
+sub append_more
+{
+	my ($n) = @_;
+
+	if ($left-- <= 0) { $done++; return; }
+	$sessions->send_sql($n, 'CALL append_batches(100);', sub { append_more($n) });
+	return;
+}
+
+sub consume_more
+{
+	my ($n, $name) = @_;
+
+	$sessions->send_sql($n, "SELECT consume('$name') > 0;", sub {
+		my $found = $_[0] =~ /t/;
+
+		return if !$found && $done == $appenders && sql("SELECT lag_events + leased + waiting + retrying FROM dugong.subscription_status WHERE subscription = '$name'") eq '0';
+		usleep(20_000) if !$found;
+		consume_more($n, $name);
+	});
+	return;
+}
+
+append_more($_) foreach 0 .. $appenders - 1;
+consume_more($all, 'all');
+consume_more($some, 'some');
 $sessions->send_sql($listener, 'LISTEN "projection-bank_account";');
-$sessions->wait_for($listener, 60);
-while (grep { $sessions->is_busy($_) } 0 .. $appenders + 1)
+while ($done < $appenders || $sessions->is_busy($all) || $sessions->is_busy($some))
 {
 	sample();
 	vacuum() if !$ENV{DUGONG_LONG};
@@ -142,6 +160,7 @@ cmp_ok(sql("SELECT count(*) FROM dugong.snapshots"), '>', $accounts / 2, 'accoun
 is(sql("SELECT sequence_number FROM dugong.verify_snapshots('BankAccount')"), '', 'which is right') if $events <= 1_000_000;
 
 # Nothing is held
+sql("SELECT bank_deposit(account(1), 1)");
 ok($node->poll_query_until('bank', <<~'SQL'), 'idle workers hold no snapshot and no transaction');
 	SELECT count(*) > 0 AND bool_and(state = 'idle' AND backend_xmin IS NULL AND backend_xid IS NULL) FROM pg_stat_activity WHERE backend_type = 'dugong worker' AND datname = 'bank'
 	SQL
