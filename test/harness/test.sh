@@ -6,7 +6,7 @@ set -euo pipefail
 # shellcheck source=test/harness/cluster.sh
 . "$(dirname "$0")/cluster.sh"
 # shellcheck disable=SC2034
-SANDBOX_PACKAGES=(valgrind)
+SANDBOX_PACKAGES=(valgrind locales)
 checkout=$(realpath "$(dirname "$0")/../..")
 
 sandbox_fill() {

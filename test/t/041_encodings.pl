@@ -55,7 +55,7 @@ sub check_names
 		CREATE FUNCTION see(e dugong.domain_event) RETURNS void LANGUAGE sql AS 'INSERT INTO seen VALUES (e.aggregate_type, e.type, e.tenant_id)';
 		SELECT dugong.create_aggregate_type(n, fold => 'dugong.row_fold(dugong.domain_event)', origin => 'here') FROM unnest($list) n;
 		SELECT dugong.create_event_type(n, t, origin => 'here') FROM unnest($list) n, unnest($list) t WHERE t <> 'z' COLLATE "C";
-		SELECT dugong.declare_tags(n, n, jsonb_build_object('tag', 'tag'), origin => 'here') FROM unnest($list) n;
+		SELECT dugong.declare_tags(n, t, jsonb_build_object('tag', 'tag'), origin => 'here') FROM unnest($list) n, unnest($list) t;
 		SELECT dugong.create_projection(n, n, event_handler => 'see(dugong.domain_event)', types => ARRAY[n], origin => 'here') FROM unnest($list) n;
 		SELECT dugong.append_event(n, ('00000001-0000-4000-8000-' || lpad(k::text, 12, '0'))::uuid, n, jsonb_build_object('tag', n), tenant_id => n, origin => 'here',
 		    triggered_by_user_id => n) FROM unnest($list) WITH ORDINALITY AS x (n, k);
