@@ -6,7 +6,7 @@ set -euo pipefail
 # shellcheck source=test/harness/cluster.sh
 . "$(dirname "$0")/cluster.sh"
 # shellcheck disable=SC2034
-SANDBOX_PACKAGES=(valgrind)
+SANDBOX_PACKAGES=(valgrind locales)
 [[ -z ${COVERAGE:-} ]] || SANDBOX_PACKAGES+=(lcov)
 if [[ -n ${PG_OLD_MAJOR:-} ]]; then
 	SANDBOX_PACKAGES+=("postgresql-$PG_OLD_MAJOR" "postgresql-server-dev-$PG_OLD_MAJOR")

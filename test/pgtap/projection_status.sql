@@ -71,7 +71,7 @@ SELECT dugong.append_event('Sum', pg_temp.id('f'), 'Added', '{"n": 1}');
 ROLLBACK TO s;
 SELECT dugong.append_event('Sum', pg_temp.id('f'), 'Added', '{"n": 1}');
 CALL dugong.run_projections();
-SELECT is((SELECT holes FROM dugong.projection_status WHERE projection = 'typed'), 1::bigint, 'a hole that this transaction may fill');
+SELECT ok((SELECT holes > 0 FROM dugong.projection_status WHERE projection = 'typed'), 'a hole that this transaction may fill');
 CREATE OR REPLACE FUNCTION on_event(event dugong.domain_event) RETURNS void LANGUAGE plpgsql AS 'BEGIN RETURN; END';
 CREATE TEMP TABLE before AS SELECT projection, batches, events FROM dugong.projection_status WHERE projection = 'typed';
 SELECT dugong.alter_projection('typed', mode => 'inline');

@@ -394,6 +394,22 @@ foreach my $n (0, 1) { $clients->send_sql($n, "CALL dugong.wait_for_events('mail
 is(client(2, "SELECT count(*) FROM dugong.fetch_events('mail');"), "0\n", 'a third one has its turn after those that wait');
 $clients->wait_for($_, 10) foreach 0, 1;
 cmp_ok(time - $start, '<', 3, 'and nobody hangs');
+# Appending, waiting for a projection and reading: each through whatever connection there is
+sql(<<~'SQL');
+	CREATE TABLE handled (id uuid);
+	CREATE FUNCTION handle(e dugong.domain_event) RETURNS void LANGUAGE sql AS 'INSERT INTO handled VALUES (e.id)';
+	SELECT dugong.create_projection('handled', 'Thing', event_handler => 'handle(dugong.domain_event)', start_position => NULL);
+	SQL
+my $found = 0;
+foreach my $n (1 .. 20)
+{
+	my $id = uuid(6, $n);
+
+	client(int rand 4, "SELECT FROM dugong.append_event('Thing', '" . thing($n) . "', 'Changed', '{\"by\": 1}', event_id => '$id');");
+	client(int rand 4, "CALL dugong.wait_for_projection('handled');");
+	$found += client(int rand 4, "SELECT count(*) FROM handled WHERE id = '$id';");
+}
+is($found, 20, 'one reads what was appended, once the projection has it');
 $clients->close_all;
 $bouncer->signal('INT');
 $bouncer->finish;

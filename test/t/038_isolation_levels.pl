@@ -14,7 +14,7 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 
 my $seed = $ENV{DUGONG_SEED} || 20261124;
-my $steps = $ENV{DUGONG_STEPS} || sized(2500, 1_000_000);
+my $steps = $ENV{DUGONG_STEPS} || sized(1600, 1_000_000);
 srand $seed;
 note("DUGONG_SEED=$seed");
 

@@ -71,7 +71,7 @@ sub memory
 
 my %memory;     # samples by process
 my %live;       # bytes of the rows of a table, at most
-my ($queue, $oldest, $round, $vacuumed) = (0, 0, sized(0, 20), 0);
+my ($queue, $oldest, $round, $vacuumed) = (0, 0, sized(0, 30), 0);
 
 my $tables = q{SELECT objid::regclass FROM pg_depend JOIN pg_class c ON c.oid = objid WHERE deptype = 'e' AND refobjid = (SELECT oid FROM pg_extension WHERE extname = 'dugong')
 	AND classid = 'pg_class'::regclass AND relkind = 'r' AND relname <> 'event_log'};
@@ -167,6 +167,7 @@ ok($node->poll_query_until('bank', <<~'SQL'), 'idle workers hold no snapshot and
 $sessions->close_all;
 ok($node->poll_query_until('bank', 'SELECT pg_notification_queue_usage() = 0'), 'the notify queue is empty');
 cmp_ok($queue, '<', 0.001, 'and was all the time');
+sql("SELECT count(*) FROM dugong.fetch_events('$_')") foreach qw(all some);
 is(sql('SELECT count(*) FROM dugong.checkpoint_holes'), '0', 'no hole stays behind') or diag(sql('TABLE dugong.checkpoint_holes'));
 figure("transactions that a worker's snapshot was behind, at most: $oldest");
 
