@@ -167,7 +167,11 @@ ok($node->poll_query_until('bank', <<~'SQL'), 'idle workers hold no snapshot and
 $sessions->close_all;
 ok($node->poll_query_until('bank', 'SELECT pg_notification_queue_usage() = 0'), 'the notify queue is empty');
 cmp_ok($queue, '<', 0.001, 'and was all the time');
-sql("SELECT count(*) FROM dugong.fetch_events('$_')") foreach qw(all some);
+# A look sees that whoever might have filled it has ended, the next one drops it
+foreach my $look (1 .. 3)
+{
+	sql("SELECT count(*) FROM dugong.fetch_events('$_')") foreach qw(all some);
+}
 is(sql('SELECT count(*) FROM dugong.checkpoint_holes'), '0', 'no hole stays behind') or diag(sql('TABLE dugong.checkpoint_holes'));
 figure("transactions that a worker's snapshot was behind, at most: $oldest");
 
