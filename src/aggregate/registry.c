@@ -56,9 +56,7 @@ change_registry(SavedPlan *statement, Datum *values, const bool *nulls)
 	Identity	before;
 
 	identity_assume(&before, dugong_owner());
-	SPI_connect();
-	plan_execute(statement, values, nulls, false);
-	SPI_finish();
+	plan_run(statement, values, nulls);
 	identity_restore(&before);
 	CommandCounterIncrement();
 }

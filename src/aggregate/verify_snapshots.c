@@ -82,9 +82,7 @@ forget_snapshot(const Verification *verification)
 		Int64GetDatum(verification->sequence_number)
 	};
 
-	SPI_connect();
-	plan_execute(&delete_one, values, NULL, false);
-	SPI_finish();
+	plan_run(&delete_one, values, NULL);
 }
 
 /*

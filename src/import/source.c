@@ -56,9 +56,7 @@ create_type(const SourceType *type)
 	Datum		values[] = {PointerGetDatum(type->name), PointerGetDatum(type->origin)};
 	bool		nulls[] = {false, type->origin == NULL};
 
-	SPI_connect();
-	plan_execute(&create, values, nulls, false);
-	SPI_finish();
+	plan_run(&create, values, nulls);
 }
 
 static SourceType *

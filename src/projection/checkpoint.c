@@ -562,9 +562,7 @@ checkpoint_reset(const Projection *projection, int64 replay_until)
 	Datum		values[] = {CStringGetTextDatum(projection->name), Int64GetDatum(replay_until)};
 
 	begin_anew(projection, projection->start_position);
-	SPI_connect();
-	plan_execute(&set_until, values, NULL, false);
-	SPI_finish();
+	plan_run(&set_until, values, NULL);
 }
 
 /* What the query model holds is what today's code would have made. */
@@ -578,7 +576,5 @@ checkpoint_accept(const Projection *projection)
 	};
 	Datum		values[] = {CStringGetTextDatum(projection->name), Int64GetDatum(projection_fingerprint(projection))};
 
-	SPI_connect();
-	plan_execute(&set_fingerprint, values, NULL, false);
-	SPI_finish();
+	plan_run(&set_fingerprint, values, NULL);
 }

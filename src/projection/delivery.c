@@ -265,9 +265,7 @@ mark_leased(const Pass *pass)
 	values[0] = makeArrayResult(pass->due, CurrentMemoryContext);
 	values[1] = TimestampTzGetDatum(lease_end(lease));
 	values[2] = PointerGetDatum(lease->consumer);
-	SPI_connect();
-	plan_execute(&update, values, nulls, false);
-	SPI_finish();
+	plan_run(&update, values, nulls);
 }
 
 static void
@@ -285,9 +283,7 @@ mark_dead(const Pass *pass)
 	if (pass->hopeless == NULL)
 		return;
 	value = makeArrayResult(pass->hopeless, CurrentMemoryContext);
-	SPI_connect();
-	plan_execute(&update, &value, NULL, false);
-	SPI_finish();
+	plan_run(&update, &value, NULL);
 }
 
 /* Leases what is due; what was delivered too often becomes a dead letter. */
@@ -367,9 +363,7 @@ insert_deliveries(const Reading *reading)
 	values[7] = makeArrayResult(reading->leased, CurrentMemoryContext);
 	values[8] = TimestampTzGetDatum(lease_end(lease));
 	values[9] = PointerGetDatum(lease->consumer);
-	SPI_connect();
-	plan_execute(&insert, values, nulls, false);
-	SPI_finish();
+	plan_run(&insert, values, nulls);
 }
 
 /*
@@ -493,9 +487,7 @@ delivery_refuse(const char *subscription, const pg_uuid_t *event_id, const char 
 	values[4] = reason ? CStringGetTextDatum(reason) : (Datum) 0;
 	values[5] = error ? CStringGetTextDatum(unpack_sql_state(error->sqlerrcode)) : (Datum) 0;
 	values[6] = error && error->context ? CStringGetTextDatum(error->context) : (Datum) 0;
-	SPI_connect();
-	plan_execute(&update, values, nulls, false);
-	SPI_finish();
+	plan_run(&update, values, nulls);
 	return true;
 }
 

@@ -82,9 +82,7 @@ failure_record(const char *projection, const ErrorData *error, int attempts)
 	if (error->context)
 		values[5] = CStringGetTextDatum(error->context);
 	identity_assume(&before, dugong_owner());
-	SPI_connect();
-	plan_execute(&upsert, values, nulls, false);
-	SPI_finish();
+	plan_run(&upsert, values, nulls);
 	identity_restore(&before);
 }
 
@@ -102,9 +100,7 @@ failure_forget(const char *projection)
 	Identity	before;
 
 	identity_assume(&before, dugong_owner());
-	SPI_connect();
-	plan_execute(&update, &name, NULL, false);
-	SPI_finish();
+	plan_run(&update, &name, NULL);
 	identity_restore(&before);
 }
 

@@ -67,9 +67,7 @@ set_mode(const char *name, const char *mode)
 	};
 	Datum		values[] = {CStringGetTextDatum(name), CStringGetTextDatum(mode)};
 
-	SPI_connect();
-	plan_execute(&update_mode, values, NULL, false);
-	SPI_finish();
+	plan_run(&update_mode, values, NULL);
 	CommandCounterIncrement();
 }
 

@@ -37,17 +37,6 @@ key_values(Datum *values, const char *projection, const AggregateKey *key)
 	values[3] = PointerGetDatum(key->tenant_id);
 }
 
-static uint64
-execute(SavedPlan *plan, Datum *values, const bool *nulls)
-{
-	uint64		nrows;
-
-	SPI_connect();
-	nrows = plan_execute(plan, values, nulls, false);
-	SPI_finish();
-	return nrows;
-}
-
 /* Has the projection set anything aside? */
 bool
 parked_any(const char *projection)
@@ -59,7 +48,7 @@ parked_any(const char *projection)
 	};
 	Datum		value = CStringGetTextDatum(projection);
 
-	return execute(&select_any, &value, NULL) > 0;
+	return plan_run(&select_any, &value, NULL) > 0;
 }
 
 bool
@@ -73,7 +62,7 @@ parked_is(const char *projection, const AggregateKey *key)
 	Datum		values[4];
 
 	key_values(values, projection, key);
-	return execute(&select_key, values, NULL) > 0;
+	return plan_run(&select_key, values, NULL) > 0;
 }
 
 /* ms until what has failed is tried again. */
@@ -123,7 +112,7 @@ parked_add(const char *projection, const Parked *parked, const pg_uuid_t *event_
 	nulls[12] = error->context == NULL;
 	if (error->context)
 		values[12] = CStringGetTextDatum(error->context);
-	execute(&upsert, values, nulls);
+	plan_run(&upsert, values, nulls);
 }
 
 /* One more event waits. */
@@ -140,7 +129,7 @@ parked_extend(const char *projection, const AggregateKey *key, int64 last)
 
 	key_values(values, projection, key);
 	values[4] = Int64GetDatum(last);
-	execute(&update, values, NULL);
+	plan_run(&update, values, NULL);
 }
 
 /* Some of what waited is handled: the next is parked->first.  Its attempts begin anew. */
@@ -157,7 +146,7 @@ parked_advance(const char *projection, const Parked *parked)
 
 	key_values(values, projection, &parked->key);
 	values[4] = Int64GetDatum(parked->first);
-	execute(&update, values, NULL);
+	plan_run(&update, values, NULL);
 }
 
 /* All that waited is handled. */
@@ -172,7 +161,7 @@ parked_remove(const char *projection, const AggregateKey *key)
 	Datum		values[4];
 
 	key_values(values, projection, key);
-	execute(&delete, values, NULL);
+	plan_run(&delete, values, NULL);
 }
 
 /* Forgets all that a projection has set aside. */
@@ -184,7 +173,7 @@ parked_remove_all(const char *projection)
 	};
 	Datum		name = CStringGetTextDatum(projection);
 
-	execute(&delete, &name, NULL);
+	plan_run(&delete, &name, NULL);
 }
 
 /*
@@ -204,7 +193,7 @@ parked_erase(const char *projection, const AggregateKey *key)
 	Datum		values[4];
 
 	key_values(values, projection, key);
-	return execute(&update, values, NULL) > 0;
+	return plan_run(&update, values, NULL) > 0;
 }
 
 /*

@@ -20,9 +20,7 @@
 static void
 execute(SavedPlan *statement, Datum *values, const bool *nulls)
 {
-	SPI_connect();
-	plan_execute(statement, values, nulls, false);
-	SPI_finish();
+	plan_run(statement, values, nulls);
 	CommandCounterIncrement();
 }
 

@@ -139,9 +139,7 @@ is_leased(const char *subscription, int64 position)
 	Datum		values[] = {CStringGetTextDatum(subscription), Int64GetDatum(position)};
 	bool		found;
 
-	SPI_connect();
-	found = plan_execute(&select_leased, values, NULL, false) > 0;
-	SPI_finish();
+	found = plan_run(&select_leased, values, NULL) > 0;
 	return found;
 }
 

@@ -65,9 +65,7 @@ execute_as_owner(SavedPlan *statement, Datum *values, const bool *nulls)
 	int64		nrows;
 
 	identity_assume(&before, dugong_owner());
-	SPI_connect();
-	nrows = plan_execute(statement, values, nulls, false);
-	SPI_finish();
+	nrows = plan_run(statement, values, nulls);
 	identity_restore(&before);
 	CommandCounterIncrement();
 	return nrows;

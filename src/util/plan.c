@@ -2,7 +2,7 @@
  * plan.c
  *		SQL statements that are prepared once in a session and kept.
  *
- * The caller is connected to SPI.  A read-only execution uses the active
+ * The caller is connected to SPI, but for plan_run().  A read-only execution uses the active
  * snapshot; any other takes a new one (READ COMMITTED).
  */
 #include "postgres.h"
@@ -47,6 +47,21 @@ plan_execute(SavedPlan *saved, Datum *values, const bool *nulls, bool read_only)
 		elog(ERROR, "could not execute \"%s\": %s", saved->sql,
 			 SPI_result_code_string(result));
 	return SPI_processed;
+}
+
+/*
+ * The same for a caller that is not connected to SPI and does not look at the
+ * rows.
+ */
+uint64
+plan_run(SavedPlan *saved, Datum *values, const bool *nulls)
+{
+	uint64		nrows;
+
+	SPI_connect();
+	nrows = plan_execute(saved, values, nulls, false);
+	SPI_finish();
+	return nrows;
 }
 
 /* A field of the last result; row counts from 0, column from 1. */

@@ -27,6 +27,7 @@ typedef struct SavedPlan
 extern SPIPlanPtr plan_get(SavedPlan *saved);
 extern uint64 plan_execute(SavedPlan *saved, Datum *values, const bool *nulls,
 						   bool read_only);
+extern uint64 plan_run(SavedPlan *saved, Datum *values, const bool *nulls);
 extern Datum plan_result(int row, int column, bool *isnull);
 
 #endif							/* DUGONG_PLAN_H */
